@@ -1,0 +1,4 @@
+//! harbor-ha: the daemon and its command line.
+
+pub mod config;
+pub mod core;

@@ -1,0 +1,2 @@
+//! Set-up, lab, main job and tests.
+fn main() {}
