@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Parser, Subcommand};
 use harbor_ha_tests::lab::fault::Fault;
 use harbor_ha_tests::lab::state::State;
-use harbor_ha_tests::lab::{Lab, Options, Profile, Side, netns, residue, teardown};
+use harbor_ha_tests::lab::{Lab, Options, Profile, Side, host, netns, residue, teardown};
 use harbor_ha_tests::run::{self, report};
 
 #[derive(Parser)]
@@ -59,6 +59,14 @@ enum Verb {
     /// Break the primary while a client writes, show the takeover, let the old primary rejoin.
     #[command(name = "run", override_usage = "cargo xtask run [OPTIONS]")]
     Run(RunArguments),
+    /// The `init` of a host: starts a command and reaps what is left to it.
+    #[command(hide = true, name = host::VERB)]
+    Host {
+        #[arg(long)]
+        user: Option<String>,
+        #[arg(last = true, required = true)]
+        command: Vec<OsString>,
+    },
     /// What an interrupted process becomes: takes its own labs down.
     #[command(hide = true)]
     Interrupted,
@@ -135,6 +143,7 @@ fn main() -> ExitCode {
         Verb::Heal(which) => Lab::find(which.run.as_deref()).and_then(|lab| lab.heal()),
         Verb::Down { which, all } => down(&which, all),
         Verb::Run(arguments) => drill(arguments),
+        Verb::Host { user, command } => host::be_init(user.as_deref(), &command),
         Verb::Interrupted => {
             teardown::clean_mine();
             // What a shell shows for a program that Ctrl-C ended.

@@ -20,11 +20,7 @@ static BECOME: OnceLock<[CString; 2]> = OnceLock::new();
 /// # Errors
 /// The program that takes labs down is not built.
 pub fn install() -> Result<()> {
-    let program = match std::env::current_exe()? {
-        me if me.file_name().is_some_and(|name| name == "harbor-ha-lab") => me,
-        _ => node::beside("harbor-ha-lab")?,
-    };
-    let program = CString::new(program.into_os_string().into_vec()).context("a strange path")?;
+    let program = CString::new(node::lab_program()?.into_os_string().into_vec()).context("a strange path")?;
     if BECOME.set([program, c"interrupted".into()]).is_err() {
         return Ok(());
     }

@@ -7,7 +7,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | [`state`] | what stands on the disk about a lab; run ids, owners, folders |
-//! | [`netns`], [`link`] | network namespaces and what runs in them; switch, ports, partition |
+//! | [`netns`], [`link`], [`host`] | namespaces and what runs in them; switch, ports, partition; a host's `init` |
 //! | [`node`], [`postgres`] | a node's configuration and daemon; its PostgreSQL |
 //! | [`fault`] | what breaks, and the healing |
 //! | [`capture`], [`writer`] | what the client host sees on the wire; the client that writes |
@@ -17,6 +17,7 @@
 pub mod capture;
 pub mod clock;
 pub mod fault;
+pub mod host;
 pub mod interrupt;
 pub mod link;
 pub mod need;

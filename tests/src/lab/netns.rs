@@ -14,6 +14,8 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::host;
+
 /// Where `ip netns` keeps it.
 pub fn path(name: &str) -> PathBuf {
     Path::new("/run/netns").join(name)
@@ -82,14 +84,18 @@ pub fn all_processes() -> impl Iterator<Item = Pid> {
 }
 
 /// Kills all processes of the namespace; asks again until none is left, as one may have forked meanwhile.
+///
+/// The host's `init`s end by themselves after the last of the others, whom they still reap.
 pub fn kill_all(inode: u64) {
-    for _ in 0..1000 {
+    for attempt in 0..1000 {
         let living = processes(inode);
         if living.is_empty() {
             return;
         }
         for pid in living {
-            let _ = kill(pid, Signal::SIGKILL);
+            if attempt > 200 || !host::is_init(pid) {
+                let _ = kill(pid, Signal::SIGKILL);
+            }
         }
         std::thread::sleep(std::time::Duration::from_millis(1));
     }

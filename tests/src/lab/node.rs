@@ -2,13 +2,11 @@
 //!
 //! The daemon is met as an operator meets it: a binary, a configuration file, signals, a status socket.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -18,7 +16,7 @@ use serde_json::Value;
 
 use super::postgres::Postgres;
 use super::state::{State, VIP};
-use super::{Profile, Side, link, netns};
+use super::{Profile, Side, host, link, netns};
 
 /// A node of a lab, by name: nothing is kept in memory about it.
 #[derive(Clone, Copy)]
@@ -126,12 +124,8 @@ impl<'a> Node<'a> {
             return Ok(());
         }
         let program = daemon_program()?;
-        let log = OpenOptions::new().create(true).append(true).open(self.daemon_log())?;
-        let mut command = netns::command(&self.netns(), &program)?;
-        command.arg("run").arg("--config").arg(self.config()).current_dir("/");
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
-        command.spawn().with_context(|| format!("cannot start `{}`", program.display()))?;
-        Ok(())
+        let arguments = ["run".into(), "--config".into(), self.config().into_os_string()];
+        host::start(&self.netns(), None, &self.daemon_log(), &program, &arguments)
     }
 
     /// The processes that run this node's daemon: one, or none.
@@ -140,9 +134,9 @@ impl<'a> Node<'a> {
         let config = self.config();
         let ours = |pid: &Pid| {
             let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            let mut words = line.split(|byte| *byte == 0);
-            words.any(|word| word == config.as_os_str().as_encoded_bytes())
-                && line.split(|byte| *byte == 0).any(|word| word == b"run")
+            let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
+            let says = |wanted: &[u8]| words.contains(&wanted);
+            says(b"run") && says(config.as_os_str().as_encoded_bytes()) && !host::is_init(*pid)
         };
         netns::processes(inode).into_iter().filter(ours).collect()
     }
@@ -209,8 +203,14 @@ fn daemon_program() -> Result<PathBuf> {
     Ok(program)
 }
 
+/// The lab's own program: this one, or the one beside a test program.
+pub(super) fn lab_program() -> Result<PathBuf> {
+    let me = std::env::current_exe()?;
+    if me.file_name().is_some_and(|name| name == "harbor-ha-lab") { Ok(me) } else { beside("harbor-ha-lab") }
+}
+
 /// A program of this build: beside the lab's own, or above the folder of the test programs.
-pub(super) fn beside(name: &str) -> Result<PathBuf> {
+fn beside(name: &str) -> Result<PathBuf> {
     let me = std::env::current_exe()?;
     let found = me.ancestors().skip(1).take(2).map(|folder| folder.join(name)).find(|file| file.is_file());
     found.with_context(|| format!("`{name}` is not built: cargo build --release"))

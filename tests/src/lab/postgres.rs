@@ -3,20 +3,24 @@
 //! What differs between the nodes stands on the server's command line, what is alike in `postgresql.conf`:
 //! a rewind and a base backup copy that file from the other node.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use nix::unistd::Pid;
 use tokio_postgres::{NoTls, SimpleQueryMessage};
 
 use super::node::Node;
-use super::{netns, state};
+use super::{host, netns, state};
 
 /// Slot that each node keeps for the other, the default of the daemon's configuration.
 const SLOT: &str = "harbor_ha";
+
+/// Crash recovery of a small cluster takes a second or two.
+const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// Small buffers, as two servers share a machine; connections for a client that tries many times at once;
 /// quick retries, as a standby that waits 5 s for its primary makes a test wait too. fsync stays on.
@@ -169,27 +173,28 @@ impl<'a> Postgres<'a> {
     /// Starts the server as the lab does before there is a daemon.
     ///
     /// # Errors
-    /// What `pg_ctl` says.
+    /// It does not take connections within a minute; its log says why.
     pub fn start(self) -> Result<()> {
-        let mut start = netns::command(&self.node.netns(), self.bin().join("pg_ctl"))?;
-        start.arg("start").arg("--pgdata").arg(self.data()).arg("--log").arg(self.log());
-        start.args(["--silent", "--wait", "--timeout", "60", "--options", &self.start_options()]);
-        self.run(start)
+        let mut arguments: Vec<OsString> = vec!["-D".into(), self.data().into()];
+        arguments.extend(self.start_options().split(' ').map(OsString::from));
+        let (namespace, user) = (self.node.netns(), &self.node.state.user);
+        host::start(&namespace, Some(user), &self.log(), &self.bin().join("postgres"), &arguments)?;
+        let begun = Instant::now();
+        while self.sql("SELECT 1").is_err() {
+            let log = || fs::read_to_string(self.log()).unwrap_or_default();
+            ensure!(begun.elapsed() < START_LIMIT, "PostgreSQL on {} does not start:\n{}", self.node.side, log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
     }
 
     /// Runs a program as PostgreSQL's user and waits for it.
     fn run(self, mut command: Command) -> Result<()> {
         self.node.state.user.apply(&mut command);
-        // `pg_ctl` leaves a server behind that would hold a pipe open for ever: words go to a file.
-        let said = self.node.home().join("last-command.log");
-        let file = fs::File::create(&said)?;
-        command.current_dir(self.node.home()).stdin(std::process::Stdio::null());
-        command.stdout(file.try_clone()?).stderr(file);
-        let status = command.status().with_context(|| format!("cannot start {:?}", command.get_program()))?;
-        if !status.success() {
-            let log = fs::read_to_string(self.log()).unwrap_or_default();
-            bail!("{:?}: {status}\n{}{log}", command.get_program(), fs::read_to_string(&said).unwrap_or_default());
-        }
+        let output = command.current_dir(self.node.home()).stdin(std::process::Stdio::null()).output();
+        let Output { status, stderr, .. } =
+            output.with_context(|| format!("cannot start {:?}", command.get_program()))?;
+        ensure!(status.success(), "{:?}: {status}\n{}", command.get_program(), String::from_utf8_lossy(&stderr));
         Ok(())
     }
 

@@ -26,8 +26,14 @@ impl User {
     /// This system has none of them.
     pub fn unprivileged() -> Result<Self> {
         // A name is needed, not a bare number: `initdb` and `pg_ctl` look it up.
-        let known = ["nobody", "daemon"].into_iter().find_map(|name| nix::unistd::User::from_name(name).ok().flatten());
-        let user = known.context("PostgreSQL does not run as root, and there is neither `nobody` nor `daemon`")?;
+        let known = ["nobody", "daemon"].into_iter().find_map(|name| Self::named(name).ok());
+        known.context("PostgreSQL does not run as root, and there is neither `nobody` nor `daemon`")
+    }
+
+    /// # Errors
+    /// There is no such user.
+    pub fn named(name: &str) -> Result<Self> {
+        let user = nix::unistd::User::from_name(name)?.with_context(|| format!("no user `{name}`"))?;
         Ok(Self { name: user.name, uid: user.uid.as_raw(), gid: user.gid.as_raw() })
     }
 
