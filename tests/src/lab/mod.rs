@@ -199,10 +199,15 @@ impl Lab {
         self.node(Side::B).postgres().create_standby(&self.node(Side::A))?;
         self.wait("the standby streams", READY_LIMIT, || self.node(Side::A).postgres().streams_to_standby())?;
         if self.state.options.daemon {
-            self.say("daemons on a and b");
-            for side in Side::BOTH {
-                self.node(side).start_daemon()?;
-            }
+            self.say("daemon on a: takes the address");
+            self.node(Side::A).start_daemon()?;
+            // One after the other: two that start at once may well elect b, and that is not what a fresh lab is.
+            self.wait("a serves", READY_LIMIT, || match self.node(Side::A).status()? {
+                status if status.is_primary() => Ok(()),
+                status => bail!("{}", status.summary()),
+            })?;
+            self.say("daemon on b: stands by");
+            self.node(Side::B).start_daemon()?;
             self.wait_serving(Side::A, READY_LIMIT)?;
         }
         Ok(())
@@ -239,7 +244,7 @@ impl Lab {
         })
     }
 
-    /// Asks again and again until the answer is `Ok`, and shows once a second what it was until then.
+    /// Asks again and again until the answer is `Ok`, and shows now and then what it was until then.
     ///
     /// # Errors
     /// The last answer, after the limit.
@@ -251,7 +256,8 @@ impl Lab {
             if waited > limit {
                 return Err(answer).with_context(|| format!("after {} s still not: {what}", limit.as_secs()));
             }
-            if waited > shown + Duration::from_secs(1) {
+            // Each second at first, then less often: a long wait is not told line by line.
+            if waited > shown + Duration::from_secs(1).max(shown / 2) {
                 shown = waited;
                 self.say(&format!("waiting {:.0} s until {what}: {answer:#}", waited.as_secs_f64()));
             }

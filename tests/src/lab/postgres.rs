@@ -183,7 +183,7 @@ impl<'a> Postgres<'a> {
         while self.sql("SELECT 1").is_err() {
             let log = || fs::read_to_string(self.log()).unwrap_or_default();
             ensure!(begun.elapsed() < START_LIMIT, "PostgreSQL on {} does not start:\n{}", self.node.side, log());
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::sleep(Duration::from_millis(20));
         }
         Ok(())
     }
