@@ -1,0 +1,8 @@
+//! The kernel as this host has it: what it can do, and what of ours is in it.
+
+pub mod findings;
+mod link;
+pub mod probe;
+
+pub use findings::{Finding, Level, findings};
+pub use probe::Host;
