@@ -3,6 +3,8 @@
 //! Every default has its reason in `packaging/harbor-ha.toml`, which a test compares with this file. A section
 //! answers `None` when a problem was noted in it; it is read to its end all the same.
 
+use std::net::Ipv4Addr;
+use std::path::Path;
 use std::time::Duration;
 
 use harbor_ha_ebpf::units::{Priority, Vrid};
@@ -18,30 +20,13 @@ use super::values::{self, Reading, boolean, duration, host_address, integer, sho
 pub(super) fn settings<'a>(document: &'a Document<'a>) -> Option<Settings> {
     let node = node(&document.section("node"));
     let vrrp_section = document.section("vrrp");
-    let vrrp = vrrp(&vrrp_section);
-    let pulse_section = document.section("pulse");
-    let pulse = pulse(&pulse_section);
+    let pulse = pulse(&document.section("pulse"));
     let announce = announce(&document.section("announce"));
     let postgres_section = document.section("postgres");
+    let vrrp = vrrp(&vrrp_section, matches!(pulse, Some(None)), postgres_section.is_present());
     let postgres = check_postgres::postgres(&postgres_section, node.as_ref().map(|node| node.peer));
     let realtime = realtime(&document.section("realtime"));
     let xdp_mode = kernel(&document.section("kernel"));
-
-    if let Some(vrrp) = &vrrp {
-        if vrrp.preempt && postgres_section.is_present() {
-            vrrp_section.problem::<()>(
-                "preempt",
-                "with [postgres] a returning node would take over from a healthy primary, by priority and whatever \
-                 its data; use false, and `harbor-ha switchover`, which waits until nothing can be lost",
-            );
-        }
-        if !vrrp.adverts && matches!(pulse, Some(None)) {
-            vrrp_section.problem::<()>(
-                "adverts",
-                "false, and pulse.enabled = false, leave no heartbeat; use true here, or pulse.enabled = true",
-            );
-        }
-    }
     Some(Settings {
         node: node?,
         vrrp: vrrp?,
@@ -89,11 +74,11 @@ fn node(section: &Section<'_>) -> Option<Node> {
 /// keepalived puts at most so many addresses into an advert, and ours must be one it could have sent.
 const MOST_VIPS: usize = 20;
 
-/// The virtual addresses, each once and none that a node owns.
+/// The virtual addresses, each once and none that a node owns; the items that are wrong in themselves are noted.
 fn distinct(
     section: &Section<'_>,
-    vips: &[(usize, Vip)],
-    own: &[(Option<std::net::Ipv4Addr>, &str)],
+    vips: &[(usize, Option<Vip>)],
+    own: &[(Option<Ipv4Addr>, &str)],
 ) -> Option<Vec<Vip>> {
     if vips.is_empty() {
         return section.problem("vips", "is empty; name at least one, like [\"10.0.0.5/32\"]");
@@ -102,27 +87,26 @@ fn distinct(
         let text = format!("{} addresses are more than {MOST_VIPS}; remove {}", vips.len(), vips.len() - MOST_VIPS);
         return section.problem_at(Some(*line), "vips", text);
     }
-    let wrong = |(n, (line, vip)): (usize, &(usize, Vip))| {
-        let Vip { address, prefix } = vip;
-        let text = if let Some((_, whose)) = own.iter().find(|(own, _)| *own == Some(*address)) {
+    let judge = |(n, (line, vip)): (usize, &(usize, Option<Vip>))| {
+        let Vip { address, prefix } = (*vip)?;
+        let text = if let Some((_, whose)) = own.iter().find(|(own, _)| *own == Some(address)) {
             format!("{address}/{prefix} is {whose}; use an address that neither node has")
-        } else if vips[..n].iter().any(|(_, earlier)| earlier.address == *address) {
+        } else if vips[..n].iter().any(|(_, earlier)| earlier.is_some_and(|earlier| earlier.address == address)) {
             format!("{address} is there twice; remove one of them")
         } else {
-            return false;
+            return *vip;
         };
-        section.problem_at::<()>(Some(*line), &format!("vips[{n}]"), text);
-        true
+        section.problem_at(Some(*line), &format!("vips[{n}]"), text)
     };
-    let wrong = vips.iter().enumerate().filter(|vip| wrong(*vip)).count();
-    (wrong == 0).then(|| vips.iter().map(|(_, vip)| *vip).collect())
+    // Collected before any is missed, so that each is judged.
+    vips.iter().enumerate().map(judge).collect::<Vec<_>>().into_iter().collect()
 }
 
 /// The longest path of a Unix socket, without the closing zero byte (`sockaddr_un.sun_path`).
 const LONGEST_SOCKET: usize = 107;
 
 /// Notes a directory that is too deep for the socket in it.
-pub(super) fn fits_socket(section: &Section<'_>, key: &str, socket: &std::path::Path) {
+pub(super) fn fits_socket(section: &Section<'_>, key: &str, socket: &Path) {
     let length = socket.as_os_str().len();
     if length > LONGEST_SOCKET {
         let text =
@@ -163,7 +147,7 @@ fn interface(value: &DeValue<'_>) -> Reading<String> {
     Ok(text)
 }
 
-fn vrrp(section: &Section<'_>) -> Option<Vrrp> {
+fn vrrp(section: &Section<'_>, without_pulses: bool, with_postgres: bool) -> Option<Vrrp> {
     let version = section.or("version", VrrpVersion::V3, version);
     let vrid = section.required("vrid", "51", |value| integer(value, 1..=255u8));
     let priority = section.required("priority", "100", priority);
@@ -191,6 +175,19 @@ fn vrrp(section: &Section<'_>) -> Option<Vrrp> {
         ),
         (_, Some(password)) => pass(section, &password).map(Some),
     });
+    if preempt == Some(true) && with_postgres {
+        section.problem::<()>(
+            "preempt",
+            "with [postgres] a returning node would take over from a healthy primary, by priority and whatever its \
+             data; use false, and `harbor-ha switchover`, which waits until nothing can be lost",
+        );
+    }
+    if adverts == Some(false) && without_pulses {
+        section.problem::<()>(
+            "adverts",
+            "false, and pulse.enabled = false, leave no heartbeat; use true here, or pulse.enabled = true",
+        );
+    }
     if preempt == Some(false) && preempt_delay.is_some_and(|delay| !delay.is_zero()) {
         section.problem::<()>("preempt_delay", "does nothing while preempt is false; remove it");
     }

@@ -137,13 +137,13 @@ impl<'a> Section<'a> {
         self.judge(self.line_of_key(key), key, read(value)).map(Some)
     }
 
-    /// A list that must be set, each item with its line; `None` when any item is wrong.
+    /// A list that must be set: each item with its line, `None` for one that is wrong.
     pub(super) fn list<T>(
         &self,
         key: &str,
         example: &str,
         read: impl Fn(&DeValue<'a>) -> Reading<T>,
-    ) -> Option<Vec<(usize, T)>> {
+    ) -> Option<Vec<(usize, Option<T>)>> {
         let items = match self.find(key) {
             None => return self.missing(key, example),
             Some(DeValue::Array(items)) => items,
@@ -152,10 +152,9 @@ impl<'a> Section<'a> {
         };
         let read_item = |(n, item): (usize, &toml::Spanned<DeValue<'a>>)| {
             let line = line_of(self.document.text, item.span().start);
-            Some((line, self.judge(Some(line), &format!("{key}[{n}]"), read(item.get_ref()))?))
+            (line, self.judge(Some(line), &format!("{key}[{n}]"), read(item.get_ref())))
         };
-        // All items are read before any is missed: each mistake is noted.
-        items.iter().enumerate().map(read_item).collect::<Vec<_>>().into_iter().collect()
+        Some(items.iter().enumerate().map(read_item).collect())
     }
 
     /// A secret, from `<stem>_file` or `<stem>_env`; its text in the file itself is refused.

@@ -164,6 +164,24 @@ fn all_problems_are_reported_at_once_in_the_order_of_their_lines() {
 }
 
 #[test]
+fn a_wrong_value_hides_no_contradiction_between_others() {
+    let found = refused(&[
+        ("node.peer", "\"10.0.0.1\""),
+        ("node.instance", "\"\""),
+        ("vrrp.priority", "0"),
+        ("vrrp.preempt", "true"),
+        ("vrrp.adverts", "false"),
+        ("pulse.enabled", "false"),
+        ("pulse.port", "0"),
+        ("postgres.peer_name", "\"node1\""),
+        ("postgres.port", "0"),
+    ]);
+    let keys: Vec<_> = found.iter().map(|problem| problem.split(": ").nth(1).unwrap()).collect();
+    let expected = ["node.peer", "node.instance", "vrrp.priority", "vrrp.preempt", "vrrp.adverts", "pulse.port"];
+    assert_eq!(keys, [&expected[..], &["postgres.peer_name", "postgres.port"]].concat());
+}
+
+#[test]
 fn a_problem_names_its_file_line_and_key() {
     let problems = parse(&text(&[("vrrp.vrid", "0")]), &Fake::new()).unwrap_err();
     let shown = problems.in_file(Path::new("/etc/harbor-ha/a.toml")).to_string();
@@ -186,7 +204,7 @@ fn an_empty_file_lacks_each_key_that_must_be_set() {
     let keys: Vec<_> = found.iter().map(|problem| problem.trim().split(':').next().unwrap()).collect();
     assert_eq!(
         keys,
-        ["node.interface", "node.address", "node.peer", "node.vips", "vrrp.vrid", "vrrp.priority", "pulse.key_file"]
+        ["node.interface", "node.address", "node.peer", "node.vips", "pulse.key_file", "vrrp.vrid", "vrrp.priority"]
     );
     assert!(found[0].ends_with("is missing; add `interface = \"eth0\"` under the header `[node]`"), "{found:?}");
 }

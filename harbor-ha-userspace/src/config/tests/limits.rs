@@ -178,6 +178,9 @@ fn every_virtual_address_is_judged_at_its_own_line() {
              neither node has",
         ]
     );
+
+    let found = refused(&[("node.vips", "[\"10.0.0.5\", \"10.0.0.1/32\"]")]);
+    assert_eq!(found.len(), 2, "one that is wrong in itself hides no other: {found:?}");
 }
 
 #[test]
