@@ -171,7 +171,8 @@ fn vrrp(section: &Section<'_>, without_pulses: bool, with_postgres: bool) -> Opt
         (_, None) => Some(None),
         (Some(VrrpVersion::V3), Some(_)) => section.problem(
             &section.source("password"),
-            "version 3 has no authentication (RFC 9568 §9), and pulses have their own; remove the password, or use version = 2",
+            "version 3 has no authentication (RFC 9568 §9), and pulses have their own; \
+             remove the password, or use version = 2",
         ),
         (_, Some(password)) => pass(section, &password).map(Some),
     });

@@ -3,7 +3,7 @@
 //! Keeps two promises to the operator: nothing is accepted that the daemon could not run with, and one run of
 //! `harbor-ha check` names every mistake, each with its line and the value to write instead. `serde` stops at
 //! the first mistake, so the rooms below walk the parsed document themselves:
-//! [`file`] reads, `check` judges section by section through a `reader` that remembers which keys it was asked
+//! `file` reads, `check` judges section by section through a `reader` that remembers which keys it was asked
 //! for, `values` turns one TOML value into one unit, `lookup` fetches secrets.
 
 mod check;

@@ -223,11 +223,17 @@ fn attached(interface: &str, link: &Link, report: &mut Report) {
             Some(OUR_PROGRAM) => report.ok(subject, format!("{OUR_PROGRAM} (id {id}, {hook})")),
             Some(name) => report.error(
                 subject,
-                format!("`{name}` (id {id}, {hook}) is attached and will not be pushed out; end what owns it, or run `ip link set {interface} {off} off`"),
+                format!(
+                    "`{name}` (id {id}, {hook}) is attached and will not be pushed out; \
+                     end what owns it, or run `ip link set {interface} {off} off`"
+                ),
             ),
             None => report.warning(
                 subject,
-                format!("a program whose name may not be read (id {id}, {hook}) is attached; run this as root, or `bpftool prog show id {id}`"),
+                format!(
+                    "a program whose name may not be read (id {id}, {hook}) is attached; \
+                     run this as root, or `bpftool prog show id {id}`"
+                ),
             ),
         }
     }
@@ -321,7 +327,11 @@ fn clock(settings: &Settings, host: &Host, report: &mut Report) {
             let bound = lease.map(|lease| format!(", up to {lease:?} here")).unwrap_or_default();
             report.warning(
                 subject,
-                format!("kvm-clock may stand still while the guest is paused: after the pause a node may serve for the rest of its lease{bound}, beside its successor. Synchronous replication keeps the data safe; {tsc}"),
+                format!(
+                    "kvm-clock may stand still while the guest is paused: after the pause a node may serve for \
+                     the rest of its lease{bound}, beside its successor. \
+                     Synchronous replication keeps the data safe; {tsc}"
+                ),
             );
         }
         "jiffies" | "acpi_pm" | "hpet" | "refined-jiffies" => {

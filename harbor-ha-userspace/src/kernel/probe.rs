@@ -2,7 +2,7 @@
 //!
 //! A version number promises what a vendor's kernel may have left out, and a capability what a namespace may
 //! refuse; so each ability is exercised once, on an object of its own that is gone when the answer is there.
-//! Nothing on the host is changed. Each fact fails for itself: [`super::findings`] says what that means.
+//! Nothing on the host is changed. Each fact fails for itself: [`super::findings()`] says what that means.
 
 use std::ffi::c_int;
 use std::fmt;
