@@ -1,4 +1,11 @@
-//! The kernel's side, seen from userspace: load, attach, pin, adopt; typed maps; verdicts.
+//! The kernel as this host has it: what it can do, and what of ours is in it.
 
+pub mod findings;
+mod link;
 pub mod load;
 pub mod maps;
+pub mod probe;
+pub mod verdicts;
+
+pub use findings::{Finding, Level, findings};
+pub use probe::Host;
