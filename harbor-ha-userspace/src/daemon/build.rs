@@ -13,6 +13,7 @@ use crate::core::Rules;
 use crate::core::rules::{master_down, pulse_wait};
 use crate::kernel::load::{self, Attached, LoadError};
 use crate::kernel::maps::{self, Maps};
+use crate::kernel::trace;
 use crate::kernel::verdicts::Verdicts;
 use crate::net::advert::Adverts;
 use crate::net::announce::Announcer;
@@ -94,6 +95,7 @@ pub(super) struct Parts {
     pub attached: Attached,
     pub memory: String,
     /// Keeps the program's own maps (aya-log's, the constants) and the lock alive.
+    #[expect(dead_code, reason = "held, not read")]
     pub held: (aya::Ebpf, Flock<File>),
 }
 
@@ -118,17 +120,15 @@ pub(super) async fn parts(
     }
     let pg = settings.postgres.clone().map(|postgres| Pg::open(postgres, &node.state_dir)).transpose()?;
     let socket = |what| move |source| BuildError::Socket { what, source };
-    let adverts = if settings.vrrp.adverts {
-        Some(Adverts::open(settings).map_err(socket("adverts"))?)
-    } else {
-        None
-    };
-    let announcer =
-        Announcer::open(interface.index, interface.mac, &node.vips).map_err(socket("gratuitous ARP"))?;
+    let adverts = if settings.vrrp.adverts { Some(Adverts::open(settings).map_err(socket("adverts"))?) } else { None };
+    let announcer = Announcer::open(interface.index, interface.mac, &node.vips).map_err(socket("gratuitous ARP"))?;
     let memory =
         if settings.realtime.lock_memory { realtime::lock_memory() } else { "memory not locked by choice".to_owned() };
-    let trace = tracing::enabled!(target: "harbor_ha_ebpf", tracing::Level::DEBUG);
-    let mut ebpf = load::load(&node.bpffs, &node.instance, trace)?;
+    let traced = tracing::enabled!(target: "harbor_ha_ebpf", tracing::Level::DEBUG);
+    let mut ebpf = load::load(&node.bpffs, &node.instance, traced)?;
+    if traced {
+        trace::start(&mut ebpf);
+    }
     let verdicts = maps::verdicts(&mut ebpf)?;
     let mut maps = Maps::take(&mut ebpf)?;
     maps.configure(settings)?;

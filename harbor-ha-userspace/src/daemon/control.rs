@@ -99,7 +99,8 @@ pub async fn ask(path: &Path, request: Request) -> io::Result<Value> {
     let mut stream = UnixStream::connect(path).await?;
     stream.write_all(format!("{}\n", serde_json::to_string(&request)?).as_bytes()).await?;
     let mut line = String::new();
-    let answer = tokio::time::timeout(PATIENCE, BufReader::new(stream).read_line(&mut line));
+    let mut reader = BufReader::new(stream);
+    let answer = tokio::time::timeout(PATIENCE, reader.read_line(&mut line));
     answer.await.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the daemon does not answer"))??;
     Ok(serde_json::from_str(&line)?)
 }

@@ -18,5 +18,5 @@ mod perform;
 mod run;
 
 pub use build::{BuildError, rules};
-pub use control::{ask, socket_path};
+pub use control::{Request, ask, socket_path};
 pub use run::run;

@@ -82,7 +82,9 @@ impl Performer {
                 let progress = |step| tracing::info!(?step, "rejoin");
                 let result = pg.rejoin(progress).await;
                 match &result {
-                    Ok(done) => tracing::info!(rewound = done.rewound, timeline = done.timeline, took = ?done.took, "rejoined"),
+                    Ok(done) => {
+                        tracing::info!(rewound = done.rewound, timeline = done.timeline, took = ?done.took, "rejoined")
+                    }
                     Err(error) => tracing::error!(%error, "rejoin failed"),
                 }
                 Done::Rejoin(result.map(|_| ()).map_err(|error| error.to_string()))
@@ -160,11 +162,7 @@ async fn stop(pg: &Pg, mode: StopMode) -> Result<(), String> {
     };
     let stopped = pg.stop(mode).await;
     tracing::info!(by = ?stopped.by, took = ?stopped.took, killed = stopped.killed.processes, "PostgreSQL stopped");
-    if stopped.killed.left.is_empty() {
-        Ok(())
-    } else {
-        Err(format!("processes {:?} do not die", stopped.killed.left))
-    }
+    if stopped.killed.left.is_empty() { Ok(()) } else { Err(format!("processes {:?} do not die", stopped.killed.left)) }
 }
 
 fn announce(parts: &Parts, count: u32) {

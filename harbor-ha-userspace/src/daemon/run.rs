@@ -35,8 +35,7 @@ const IDLE: Duration = Duration::from_secs(1);
 pub async fn run(settings: Settings) -> Result<(), BuildError> {
     let (mut parts, mut link) = build::parts(&settings).await?;
     let socket = control::socket_path(&settings.node);
-    let mut asks =
-        control::listen(&socket).map_err(|source| BuildError::File { path: socket.clone(), source })?;
+    let mut asks = control::listen(&socket).map_err(|source| BuildError::File { path: socket.clone(), source })?;
     let (inputs, mut arrivals) = mpsc::channel(INPUTS);
     let look = Arc::new(Notify::new());
     if let Some(pg) = parts.pg.clone() {
@@ -143,4 +142,3 @@ fn status(core: &Core, parts: &Parts, settings: &Settings) -> Value {
     };
     serde_json::to_value(&status).unwrap_or_else(|error| serde_json::json!({"error": error.to_string()}))
 }
-

@@ -5,6 +5,7 @@ mod link;
 pub mod load;
 pub mod maps;
 pub mod probe;
+pub mod trace;
 pub mod verdicts;
 
 pub use findings::{Finding, Level, findings};

@@ -5,6 +5,7 @@ use std::io;
 use aya::maps::{MapData, RingBuf};
 use harbor_ha_ebpf::records::{Source, Verdict as Record, VerdictKind};
 use harbor_ha_ebpf::units::Nanos;
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use crate::core::Verdict;
@@ -21,7 +22,9 @@ impl Verdicts {
     ///
     /// The runtime refuses the descriptor.
     pub fn new(ring: RingBuf<MapData>) -> io::Result<Self> {
-        Ok(Self { ring: AsyncFd::new(ring)? })
+        // SAFETY: the ring owns its descriptor and keeps it until it is dropped, which the `AsyncFd` outlives.
+        let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
+        Ok(Self { ring: ring.map_err(io::Error::from)? })
     }
 
     /// The next verdict; cancel-safe, as an event leaves the ring only when it is returned.

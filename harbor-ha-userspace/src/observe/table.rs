@@ -15,7 +15,10 @@ pub fn render(status: &Value) -> String {
     };
     line("instance", format!("{} (harbor-ha {})", word(&status["instance"]), word(&status["version"])));
     let since = now.saturating_sub(status["since_ns"].as_u64().unwrap_or(now));
-    line("role", format!("{} for {} (vrrp {})", word(&status["role"]).to_uppercase(), age(since), word(&status["vrrp"])));
+    line(
+        "role",
+        format!("{} for {} (vrrp {})", word(&status["role"]).to_uppercase(), age(since), word(&status["vrrp"])),
+    );
     line("why", word(&status["why"]));
     if status["operation"] != "none" {
         line("running", word(&status["operation"]));
@@ -28,7 +31,10 @@ pub fn render(status: &Value) -> String {
     if let Some(refusal) = status["refusal"].as_str() {
         line("REFUSES", refusal.to_owned());
     }
-    line("heartbeats", format!("pulses {}; adverts {}", heard(&status["pulses_heard"]), heard(&status["adverts_heard"])));
+    line(
+        "heartbeats",
+        format!("pulses {}; adverts {}", heard(&status["pulses_heard"]), heard(&status["adverts_heard"])),
+    );
     let rejects = status["rejects"].as_array().map(Vec::as_slice).unwrap_or_default();
     let mut dropped: Vec<String> =
         rejects.iter().map(|reject| format!("{} {}", word(&reject["reason"]), reject["count"])).collect();
@@ -102,7 +108,8 @@ fn stamps(takeover: &serde_json::Map<String, Value>, now: u64) -> String {
     let Some(verdict) = stamp("verdict_ns") else {
         return "-".to_owned();
     };
-    let mut text = format!("{} ago ({})", age(now.saturating_sub(verdict)), takeover.get("why").map(word).unwrap_or_default());
+    let mut text =
+        format!("{} ago ({})", age(now.saturating_sub(verdict)), takeover.get("why").map(word).unwrap_or_default());
     for (name, label) in
         [("begun_ns", "decided"), ("promoted_ns", "promoted"), ("vip_ns", "address"), ("garp_ns", "announced")]
     {
