@@ -1,2 +1,63 @@
-//! Set-up, lab, main job and tests.
-fn main() {}
+//! `cargo xtask`: set-up, the lab, the main job and the tests, from one command line.
+//!
+//! Must stay able to build and to run `setup` on a machine without an eBPF toolchain, so it depends on
+//! nothing that builds the eBPF object: the lab is a program of its own (`harbor-ha-lab`), which the verbs
+//! build after the set-up and then become.
+
+mod cargo;
+mod setup;
+mod test;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "harbor-ha: set-up, lab, main job and tests")]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Install what building and testing need; the other verbs call it, it is quick when all is there.
+    Setup,
+    /// Hosts made of network namespaces: `lab up|status|exec HOST -- CMD|fault NAME|heal|down`.
+    #[command(disable_help_flag = true)]
+    Lab {
+        /// Handed to `harbor-ha-lab`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Break the primary of a lab, show the takeover; with `--config FILE`: run the daemon on this host.
+    #[command(disable_help_flag = true)]
+    Run {
+        /// Handed to `harbor-ha-lab run`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Run the tests: all that this machine allows, or one suite.
+    Test {
+        /// The suite; without it: all three.
+        #[arg(value_enum)]
+        suite: Option<test::Suite>,
+    },
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().verb {
+        Verb::Setup => setup::verb(),
+        Verb::Lab { arguments } => cargo::become_lab(None, &arguments),
+        Verb::Run { arguments } => cargo::become_lab(Some("run"), &arguments),
+        Verb::Test { suite } => test::verb(suite),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! `harbor-ha-lab`: what `cargo xtask lab` and `cargo xtask run` become after the set-up and the build.
+
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::{Args, Parser, Subcommand};
+use harbor_ha_tests::lab::fault::Fault;
+use harbor_ha_tests::lab::state::State;
+use harbor_ha_tests::lab::{Lab, Options, Profile, Side, host, netns, residue, teardown};
+use harbor_ha_tests::run::{self, report};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask lab", about = "Two nodes, a client and a switch made of network namespaces")]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Build a lab and leave it up.
+    Up(LabArguments),
+    /// What runs in a lab, and who serves.
+    Status(Which),
+    /// Run a command on a host: `exec a -- ip address`.
+    Exec {
+        #[command(flatten)]
+        which: Which,
+        /// `a`, `b`, `c` or `sw`.
+        host: String,
+        /// The command and its arguments.
+        #[arg(last = true, required = true)]
+        command: Vec<OsString>,
+    },
+    /// Break something.
+    Fault {
+        #[command(flatten)]
+        which: Which,
+        /// What.
+        #[arg(value_enum)]
+        name: Fault,
+        /// On which node; without it: the primary.
+        #[arg(long)]
+        node: Option<Side>,
+    },
+    /// Undo all faults: cables, partition, stopped processes, daemons that do not run.
+    Heal(Which),
+    /// Take a lab down.
+    Down {
+        #[command(flatten)]
+        which: Which,
+        /// All labs of this checkout.
+        #[arg(long)]
+        all: bool,
+    },
+    /// Break the primary while a client writes, show the takeover, let the old primary rejoin.
+    #[command(name = "run", override_usage = "cargo xtask run [OPTIONS]")]
+    Run(RunArguments),
+    /// The `init` of a host: starts a command and reaps what is left to it.
+    #[command(hide = true, name = host::VERB)]
+    Host {
+        #[arg(long)]
+        user: Option<String>,
+        #[arg(last = true, required = true)]
+        command: Vec<OsString>,
+    },
+    /// What an interrupted process becomes: takes its own labs down.
+    #[command(hide = true)]
+    Interrupted,
+}
+
+#[derive(Args)]
+struct Which {
+    /// The lab's run id; without it: the newest one.
+    #[arg(long)]
+    run: Option<String>,
+}
+
+#[derive(Args)]
+struct LabArguments {
+    /// `harbor`: VRRPv3 and pulses. `seed`: VRRPv2, adverts each second, no pulses, priorities 100 and 10.
+    #[arg(long, default_value = "harbor", value_parser = profile)]
+    profile: Profile,
+    /// Between pulses.
+    #[arg(long, default_value = "10ms")]
+    pulse: String,
+    /// Pulses missed until the peer is dead.
+    #[arg(long, default_value_t = 3)]
+    threshold: u8,
+    /// How the daemons attach XDP: `auto`, `native` or `generic`.
+    #[arg(long, default_value = "generic")]
+    xdp: String,
+    /// Network and PostgreSQL only.
+    #[arg(long)]
+    no_daemon: bool,
+}
+
+#[derive(Args)]
+struct RunArguments {
+    #[command(flatten)]
+    lab: LabArguments,
+    /// What breaks on the primary.
+    #[arg(long, value_enum, default_value = "node")]
+    fault: Fault,
+    /// How many times; the nodes swap their roles each time.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Write the figures to this file.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Leave the lab up for a look.
+    #[arg(long)]
+    keep: bool,
+    /// No lab: run the daemon on this host with this configuration.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+fn profile(text: &str) -> Result<Profile, String> {
+    match text {
+        "harbor" => Ok(Profile::Harbor),
+        "seed" => Ok(Profile::Seed),
+        _ => Err("neither `harbor` nor `seed`".into()),
+    }
+}
+
+impl LabArguments {
+    fn options(self) -> Options {
+        let Self { profile, pulse, threshold, xdp: xdp_mode, no_daemon } = self;
+        Options { profile, pulse, threshold, daemon: !no_daemon, xdp_mode }
+    }
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().verb {
+        Verb::Up(arguments) => up(arguments),
+        Verb::Status(which) => status(&which),
+        Verb::Exec { which, host, command } => exec(&which, &host, &command),
+        Verb::Fault { which, name, node } => fault(&which, name, node),
+        Verb::Heal(which) => Lab::find(which.run.as_deref()).and_then(|lab| lab.heal()),
+        Verb::Down { which, all } => down(&which, all),
+        Verb::Run(arguments) => drill(arguments),
+        Verb::Host { user, command } => host::be_init(user.as_deref(), &command),
+        Verb::Interrupted => {
+            teardown::clean_mine();
+            // What a shell shows for a program that Ctrl-C ended.
+            return ExitCode::from(130);
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("lab: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn up(arguments: LabArguments) -> Result<()> {
+    let run = Lab::up(&arguments.options())?.leave()?;
+    eprintln!("lab {run}: up. Look: cargo xtask lab status; end: cargo xtask lab down --run {run}");
+    println!("{run}");
+    Ok(())
+}
+
+fn status(which: &Which) -> Result<()> {
+    let lab = Lab::find(which.run.as_deref())?;
+    println!("lab {}  {}", lab.run(), lab.state().home.display());
+    for side in Side::BOTH {
+        let node = lab.node(side);
+        let postgres = match (node.postgres().postmaster(), node.postgres().is_primary()) {
+            (Err(_), _) => "not running".to_owned(),
+            (Ok(pid), primary) => {
+                let role = if primary { "primary" } else { "standby" };
+                format!("{role}, timeline {} (pid {pid})", node.postgres().timeline())
+            }
+        };
+        let daemon = match (node.daemons().first(), node.status()) {
+            (None, _) => "not running".to_owned(),
+            (Some(pid), Ok(status)) => format!("{} (pid {pid})", status.summary()),
+            (Some(pid), Err(why)) => format!("{why:#} (pid {pid})"),
+        };
+        println!("  {side}  {}  {}", lab.state().address(side), node.netns());
+        println!("     daemon      {daemon}\n     PostgreSQL  {postgres}");
+    }
+    Ok(())
+}
+
+/// Enters the network namespace only: `ip netns exec` would also hide `/sys/fs/bpf`.
+fn exec(which: &Which, host: &str, command: &[OsString]) -> Result<()> {
+    let lab = Lab::find(which.run.as_deref())?;
+    netns::enter(&lab.state().netns(host)).with_context(|| format!("`{host}` is none of a, b, c, sw"))?;
+    let (program, arguments) = command.split_first().context("no command")?;
+    Err(Command::new(program).args(arguments).exec()).with_context(|| format!("cannot start {program:?}"))
+}
+
+fn fault(which: &Which, fault: Fault, node: Option<Side>) -> Result<()> {
+    let lab = Lab::find(which.run.as_deref())?;
+    let side = node.map_or_else(|| lab.primary(), Ok)?;
+    let at = lab.inject(fault, side)?;
+    println!("{fault} on {side} at {at} ns (CLOCK_MONOTONIC)");
+    Ok(())
+}
+
+fn down(which: &Which, all: bool) -> Result<()> {
+    let labs = match all {
+        true => State::all(),
+        false => vec![Lab::find(which.run.as_deref())?.state().clone()],
+    };
+    for state in labs {
+        eprintln!("lab {}: taking it down", state.run);
+        teardown::down(&state);
+    }
+    nothing_left()
+}
+
+fn nothing_left() -> Result<()> {
+    let left = residue::of_all();
+    ensure!(left.is_empty(), "left behind:\n  {}", left.join("\n  "));
+    eprintln!("lab: nothing left behind");
+    Ok(())
+}
+
+fn drill(arguments: RunArguments) -> Result<()> {
+    let RunArguments { lab, fault, rounds, json, keep, config } = arguments;
+    if let Some(config) = config {
+        let daemon = std::env::current_exe()?.with_file_name("harbor-ha");
+        let error = Command::new(&daemon).arg("run").arg("--config").arg(config).exec();
+        return Err(error).with_context(|| format!("cannot start `{}`", daemon.display()));
+    }
+    if lab.no_daemon {
+        bail!("nothing takes over without a daemon");
+    }
+    let lab = Lab::up(&lab.options())?;
+    let outcome = run::rounds(&lab, fault, rounds, |round| println!("{}", round.timeline())).and_then(|done| {
+        println!("{}", report::summary(&done));
+        if let Some(file) = &json {
+            std::fs::write(file, format!("{:#}\n", report::json(&done)))
+                .with_context(|| format!("cannot write `{}`", file.display()))?;
+        }
+        run::judge(&done, rounds)
+    });
+    if outcome.is_err() {
+        lab.keep_logs();
+    }
+    match keep {
+        true => {
+            let run = lab.leave()?;
+            eprintln!("lab {run}: left up. Look: cargo xtask lab status; end: cargo xtask lab down --run {run}");
+        }
+        false => {
+            drop(lab);
+            nothing_left()?;
+        }
+    }
+    outcome
+}

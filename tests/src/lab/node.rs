@@ -1,0 +1,268 @@
+//! A node: its files, its daemon's configuration, its daemon.
+//!
+//! The daemon is met as an operator meets it: a binary, a configuration file, signals, a status socket.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use super::postgres::Postgres;
+use super::state::{State, VIP};
+use super::{Profile, Side, host, link, netns};
+
+/// A node of a lab, by name: nothing is kept in memory about it.
+#[derive(Clone, Copy)]
+pub struct Node<'a> {
+    pub(super) state: &'a State,
+    pub(super) side: Side,
+}
+
+impl<'a> Node<'a> {
+    pub(super) fn new(state: &'a State, side: Side) -> Self {
+        Self { state, side }
+    }
+
+    /// Its PostgreSQL.
+    pub fn postgres(self) -> Postgres<'a> {
+        Postgres::new(self)
+    }
+
+    /// Its network namespace.
+    pub fn netns(self) -> String {
+        self.state.netns(self.side.name())
+    }
+
+    /// Folder of its files.
+    pub fn home(self) -> PathBuf {
+        self.state.home.join(self.side.name())
+    }
+
+    /// Names its pins and its status socket: unique on the machine, should they ever land outside the lab.
+    pub fn instance(self) -> String {
+        self.netns()
+    }
+
+    /// The daemon's configuration.
+    pub fn config(self) -> PathBuf {
+        self.home().join("harbor-ha.toml")
+    }
+
+    /// What the daemon writes to stderr.
+    pub fn daemon_log(self) -> PathBuf {
+        self.home().join("daemon.log")
+    }
+
+    /// Makes its folders, keys and configuration.
+    pub(super) fn prepare(self) -> Result<()> {
+        for folder in ["state", "run"] {
+            fs::create_dir_all(self.home().join(folder))?;
+        }
+        // The lab's key is no secret, but the daemon is right to insist on its mode.
+        for (name, text) in [("pulse.key", "00112233445566778899aabbccddeeff\n"), ("vrrp.password", "harbor77\n")] {
+            let file = self.home().join(name);
+            fs::write(&file, text)?;
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o600))?;
+        }
+        fs::write(self.config(), self.config_text())?;
+        self.postgres().prepare()
+    }
+
+    fn config_text(self) -> String {
+        let Self { state, side } = self;
+        let (home, options) = (self.home(), &state.options);
+        let (home, postgres) = (home.display(), self.postgres());
+        let priority = match (options.profile, side) {
+            (_, Side::A) => 100,
+            (Profile::Harbor, Side::B) => 90,
+            (Profile::Seed, Side::B) => 10,
+        };
+        let heartbeat = match options.profile {
+            Profile::Harbor => format!(
+                "version = 3\nvrid = 51\npriority = {priority}\n\n[pulse]\ninterval = \"{}\"\nthreshold = {}\n\
+                 key_file = \"{home}/pulse.key\"\n",
+                options.pulse, options.threshold
+            ),
+            Profile::Seed => format!(
+                "version = 2\nvrid = 51\npriority = {priority}\nadvert_interval = \"1s\"\n\
+                 password_file = \"{home}/vrrp.password\"\n\n[pulse]\nenabled = false\n"
+            ),
+        };
+        format!(
+            "[node]\ninstance = \"{instance}\"\ninterface = \"eth0\"\naddress = \"{address}\"\npeer = \"{peer}\"\n\
+             vips = [\"{VIP}/32\"]\nstate_dir = \"{home}/state\"\nruntime_dir = \"{home}/run\"\nbpffs = \"{bpffs}\"\n\n\
+             [vrrp]\n{heartbeat}\n\
+             [postgres]\ndata_dir = \"{data}\"\nbin_dir = \"{bin}\"\nsocket_dir = \"{socket}\"\nname = \"node_{side}\"\n\
+             peer_name = \"node_{other}\"\nstart_options = \"{start}\"\n\n\
+             [kernel]\nxdp_mode = \"{xdp}\"\n",
+            instance = self.instance(),
+            address = state.address(side),
+            peer = state.address(side.other()),
+            bpffs = state.bpffs().display(),
+            data = postgres.data().display(),
+            bin = postgres.bin().display(),
+            socket = postgres.socket_folder().display(),
+            other = side.other(),
+            start = postgres.start_options(),
+            xdp = options.xdp_mode,
+        )
+    }
+
+    /// Starts the daemon, unless it runs.
+    ///
+    /// # Errors
+    /// It is not built, or does not start.
+    pub fn start_daemon(self) -> Result<()> {
+        if !self.daemons().is_empty() {
+            return Ok(());
+        }
+        let program = daemon_program()?;
+        let arguments = ["run".into(), "--config".into(), self.config().into_os_string()];
+        host::start(&self.netns(), None, &self.daemon_log(), &program, &arguments)
+    }
+
+    /// The processes that run this node's daemon: one, or none.
+    pub fn daemons(self) -> Vec<Pid> {
+        let Ok(inode) = netns::inode(&self.netns()) else { return Vec::new() };
+        let config = self.config();
+        let ours = |pid: &Pid| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
+            let says = |wanted: &[u8]| words.contains(&wanted);
+            says(b"run") && says(config.as_os_str().as_encoded_bytes()) && !host::is_init(*pid)
+        };
+        netns::processes(inode).into_iter().filter(ours).collect()
+    }
+
+    /// Signals the daemon.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn signal_daemon(self, signal: Signal) -> Result<()> {
+        let daemons = self.daemons();
+        if daemons.is_empty() {
+            bail!("no daemon runs on {}", self.side);
+        }
+        for pid in daemons {
+            kill(pid, signal)?;
+        }
+        Ok(())
+    }
+
+    /// Asks the daemon.
+    ///
+    /// # Errors
+    /// It does not answer within a second.
+    pub fn status(self) -> Result<Status> {
+        let socket = self.home().join("run").join(format!("{}.sock", self.instance()));
+        let mut stream = UnixStream::connect(&socket).context("the daemon does not listen")?;
+        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+        stream.write_all(b"{\"cmd\":\"status\"}\n")?;
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line).context("the daemon does not answer")?;
+        Ok(Status(serde_json::from_str(&line).with_context(|| format!("not a status: `{line}`"))?))
+    }
+
+    /// What a reboot undoes: addresses, pins and run files. The disk stays.
+    pub(super) fn forget(self) -> Result<()> {
+        // Absent when the node was a standby: then `ip` has nothing to complain to.
+        let _ = link::batch(Some(&self.netns()), &format!("address del {VIP}/32 dev eth0\n"));
+        remove(&self.state.bpffs().join("harbor-ha").join(self.instance()))?;
+        for folder in ["run", "socket"] {
+            for entry in fs::read_dir(self.home().join(folder))?.flatten() {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn remove(folder: &std::path::Path) -> Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove `{}`", folder.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The daemon that was built beside this program.
+fn daemon_program() -> Result<PathBuf> {
+    let program = match std::env::var_os("HARBOR_HA_DAEMON") {
+        Some(other) => other.into(),
+        None => beside("harbor-ha")?,
+    };
+    File::open(&program).with_context(|| format!("`{}` is not built", program.display()))?;
+    Ok(program)
+}
+
+/// The lab's own program: this one, or the one beside a test program.
+pub(super) fn lab_program() -> Result<PathBuf> {
+    let me = std::env::current_exe()?;
+    if me.file_name().is_some_and(|name| name == "harbor-ha-lab") { Ok(me) } else { beside("harbor-ha-lab") }
+}
+
+/// A program of this build: beside the lab's own, or above the folder of the test programs.
+fn beside(name: &str) -> Result<PathBuf> {
+    let me = std::env::current_exe()?;
+    let found = me.ancestors().skip(1).take(2).map(|folder| folder.join(name)).find(|file| file.is_file());
+    found.with_context(|| format!("`{name}` is not built: cargo build --release"))
+}
+
+/// What a daemon says about itself; a field that is not there reads as empty.
+#[derive(Clone, Debug)]
+pub struct Status(pub Value);
+
+impl Status {
+    /// A text, by JSON pointer.
+    pub fn text(&self, pointer: &str) -> &str {
+        self.0.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// A truth.
+    pub fn is(&self, pointer: &str) -> bool {
+        self.0.pointer(pointer).and_then(Value::as_bool).unwrap_or_default()
+    }
+
+    /// A number.
+    pub fn number(&self, pointer: &str) -> Option<u64> {
+        self.0.pointer(pointer).and_then(Value::as_u64)
+    }
+
+    /// It serves.
+    pub fn is_primary(&self) -> bool {
+        self.text("/role") == "primary" && self.is("/vip") && self.text("/postgres/state") == "primary"
+    }
+
+    /// It could take over.
+    pub fn is_standby(&self) -> bool {
+        self.text("/role") == "standby" && self.text("/postgres/state") == "standby"
+    }
+
+    /// As a primary sees it: the other node has all that is acknowledged.
+    pub fn peer_streams(&self) -> bool {
+        self.is("/postgres/facts/streaming") && self.is("/postgres/facts/peer_is_sync")
+    }
+
+    /// One line for progress.
+    pub fn summary(&self) -> String {
+        let mut line = format!("{}, PostgreSQL {}", self.text("/role"), self.text("/postgres/state"));
+        if self.text("/role") == "primary" {
+            let streams = if self.is("/postgres/facts/streaming") { "streams" } else { "does not stream" };
+            let sync = if self.is("/postgres/facts/peer_is_sync") { "synchronous" } else { "not synchronous" };
+            line += &format!(", peer {streams}, {sync}");
+        }
+        let operation = self.text("/operation");
+        if !matches!(operation, "" | "none") {
+            line += &format!(", doing {operation}");
+        }
+        line
+    }
+}

@@ -1,0 +1,161 @@
+//! The main job: break the primary while a client writes, and show what the takeover took.
+
+pub mod report;
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::lab::capture::Capture;
+use crate::lab::fault::Fault;
+use crate::lab::node::Status;
+use crate::lab::state::VIP;
+use crate::lab::writer::Writer;
+use crate::lab::{Lab, Side};
+use report::Round;
+
+/// Rows that a round sees acknowledged before its fault, and after its takeover.
+const ROWS: usize = 100;
+/// In calm a row takes milliseconds; a machine under load may take its time.
+const CALM_LIMIT: Duration = Duration::from_secs(30);
+/// Three probes of three seconds that a hung PostgreSQL is given, the slow adverts of the seed, and some.
+const TAKEOVER_LIMIT: Duration = Duration::from_secs(30);
+/// A rewind, or a base backup of a small cluster.
+const REJOIN_LIMIT: Duration = Duration::from_secs(60);
+/// The takeover goes on a little after the first write: the second burst of announcements, the status.
+const STATUS_LIMIT: Duration = Duration::from_secs(5);
+
+/// A lab with its client, ready for rounds.
+pub struct Drill<'a> {
+    lab: &'a Lab,
+    writer: Writer,
+    capture: Capture,
+    missing: HashSet<i64>,
+}
+
+impl<'a> Drill<'a> {
+    /// Starts the client.
+    ///
+    /// # Errors
+    /// The client's namespace is not there.
+    pub fn new(lab: &'a Lab) -> Result<Self> {
+        let (writer, capture) = (Writer::start(lab)?, Capture::start(lab)?);
+        Ok(Self { lab, writer, capture, missing: HashSet::new() })
+    }
+
+    /// Breaks the primary and follows what happens, to the end of the rejoin or of the patience.
+    ///
+    /// A takeover that does not come is a finding, not an error: the round says so.
+    ///
+    /// # Errors
+    /// The round could not begin or the lab itself failed.
+    pub fn round(&mut self, number: u32, fault: Fault) -> Result<Round> {
+        let lab = self.lab;
+        let old = lab.primary()?;
+        let new = old.other();
+        self.writer.begin_round(number);
+        self.wait_rows(number, old).context("before the fault")?;
+        lab.say(&format!("round {number}: {} on {old}", fault.sentence()));
+        let fault_ns = lab.inject(fault, old)?;
+        let mut round = Round::new(number, fault, old, fault_ns);
+        if let Err(error) = self.follow(&mut round, new) {
+            round.problems.push(format!("{error:#}"));
+        }
+        lab.say(&format!("round {number}: healing, {old} shall rejoin"));
+        if let Err(error) = self.rejoin(&mut round, new) {
+            round.problems.push(format!("{error:#}"));
+        }
+        if let Err(error) = self.count(&mut round) {
+            round.problems.push(format!("lost rows not counted: {error:#}"));
+        }
+        Ok(round)
+    }
+
+    fn wait_rows(&self, round: u32, by: Side) -> Result<()> {
+        self.lab.wait(&format!("{ROWS} rows are acknowledged by {by}"), CALM_LIMIT, || {
+            let count = self.writer.count(round, by);
+            ensure!(count >= ROWS, "{count} so far; last error: {}", self.writer.last_error());
+            Ok(())
+        })
+    }
+
+    fn follow(&self, round: &mut Round, new: Side) -> Result<()> {
+        let (lab, fault_ns) = (self.lab, round.fault_ns);
+        lab.wait(&format!("{new} acknowledges a row"), TAKEOVER_LIMIT, || {
+            round.first_write_ns = self.writer.first_after(fault_ns, new);
+            ensure!(round.first_write_ns.is_some(), "last error: {}", self.writer.last_error());
+            Ok(())
+        })?;
+        self.wait_rows(round.number, new).context("after the takeover")?;
+        round.garp_ns = self.capture.first_after(fault_ns, VIP, lab.state().mac(new.name()));
+        let told = lab.wait("the takeover's stamps", STATUS_LIMIT, || {
+            let status = lab.node(new).status()?;
+            round.take_stamps(&status);
+            ensure!(round.promoted_ns.is_some(), "none after the fault in the status of {new}");
+            Ok(())
+        });
+        told.context("no stamps of this takeover")
+    }
+
+    fn rejoin(&self, round: &mut Round, new: Side) -> Result<()> {
+        let lab = self.lab;
+        lab.heal()?;
+        lab.wait_serving(new, REJOIN_LIMIT)?;
+        round.rejoined_ns = Some(crate::lab::clock::now_ns());
+        Ok(())
+    }
+
+    /// Every row that was ever acknowledged must be at the node that serves now, asked on its own socket.
+    fn count(&mut self, round: &mut Round) -> Result<()> {
+        let acks = self.writer.acks();
+        round.acked = acks.iter().filter(|ack| ack.round == round.number).count();
+        let there = self.lab.node(self.lab.primary()?).postgres().rows()?;
+        let gone = acks.iter().filter(|ack| !there.contains(&ack.id) && self.missing.insert(ack.id));
+        round.lost = gone.count();
+        Ok(())
+    }
+}
+
+impl Round {
+    /// Stamps that are older than the fault belong to an earlier takeover.
+    fn take_stamps(&mut self, status: &Status) {
+        let after = |name: &str| status.number(&format!("/takeover/{name}")).filter(|at| *at >= self.fault_ns);
+        let promoted = after("promoted_ns");
+        let (verdict, vip) = (after("verdict_ns"), after("vip_ns"));
+        (self.verdict_ns, self.promoted_ns, self.vip_ns) = (verdict, promoted, vip);
+        self.why = status.text("/takeover/why").to_owned();
+    }
+}
+
+/// Runs rounds one after the other; stops at the first that does not end well, as the next could not begin.
+///
+/// # Errors
+/// A round could not be run at all.
+pub fn rounds(lab: &Lab, fault: Fault, count: u32, mut show: impl FnMut(&Round)) -> Result<Vec<Round>> {
+    let mut drill = Drill::new(lab)?;
+    let mut done = Vec::new();
+    for number in 1..=count {
+        let round = drill.round(number, fault).with_context(|| format!("round {number}"))?;
+        show(&round);
+        let rejoined = round.rejoined_ns.is_some();
+        done.push(round);
+        if !rejoined {
+            break;
+        }
+    }
+    Ok(done)
+}
+
+/// Insists that rounds ended well.
+///
+/// # Errors
+/// Says which did not, and how.
+pub fn judge(rounds: &[Round], wanted: u32) -> Result<()> {
+    let faults: Vec<String> = rounds.iter().flat_map(Round::complaints).collect();
+    if !faults.is_empty() {
+        bail!("{}", faults.join("\n"));
+    }
+    ensure!(rounds.len() == wanted as usize, "{} of {wanted} rounds were run", rounds.len());
+    Ok(())
+}

@@ -1,0 +1,193 @@
+//! What a run says: a timeline per round, a summary, and the same as JSON. All times from the fault.
+
+use std::fmt::Write;
+
+use serde_json::{Value, json};
+
+use crate::lab::Side;
+use crate::lab::fault::Fault;
+
+/// One fault and its takeover; instants are CLOCK_MONOTONIC nanoseconds.
+#[derive(Clone, Debug)]
+pub struct Round {
+    /// From 1.
+    pub number: u32,
+    /// What was broken.
+    pub fault: Fault,
+    /// On which node: the primary of that moment.
+    pub old: Side,
+    /// Just before it was broken.
+    pub fault_ns: u64,
+    /// The kernel's verdict, or the resignation's arrival.
+    pub verdict_ns: Option<u64>,
+    /// PostgreSQL is out of recovery.
+    pub promoted_ns: Option<u64>,
+    /// The new primary holds the address.
+    pub vip_ns: Option<u64>,
+    /// The client host received the announcement.
+    pub garp_ns: Option<u64>,
+    /// The client read the new primary's first acknowledgement.
+    pub first_write_ns: Option<u64>,
+    /// The old primary streams as a synchronous standby.
+    pub rejoined_ns: Option<u64>,
+    /// Why the new primary took over, in its own word.
+    pub why: String,
+    /// Rows acknowledged in this round.
+    pub acked: usize,
+    /// Acknowledged rows that this round's end did not find any more.
+    pub lost: usize,
+    /// What did not happen in time.
+    pub problems: Vec<String>,
+}
+
+/// The measured parts, as the JSON names them.
+type Part = (&'static str, fn(&Round) -> Option<u64>);
+const PARTS: [Part; 4] = [
+    ("verdict_ms", |round| round.verdict_ns),
+    ("garp_ms", |round| round.garp_ns),
+    ("promoted_ms", |round| round.promoted_ns),
+    ("first_write_ms", |round| round.first_write_ns),
+];
+
+impl Round {
+    /// A round that has just been broken.
+    pub fn new(number: u32, fault: Fault, old: Side, fault_ns: u64) -> Self {
+        Self {
+            number,
+            fault,
+            old,
+            fault_ns,
+            verdict_ns: None,
+            promoted_ns: None,
+            vip_ns: None,
+            garp_ns: None,
+            first_write_ns: None,
+            rejoined_ns: None,
+            why: String::new(),
+            acked: 0,
+            lost: 0,
+            problems: Vec::new(),
+        }
+    }
+
+    fn ms(&self, at_ns: Option<u64>) -> Option<f64> {
+        at_ns.map(|at| at.saturating_sub(self.fault_ns) as f64 / 1e6)
+    }
+
+    /// What makes this round a failed one.
+    pub fn complaints(&self) -> Vec<String> {
+        let mut list: Vec<String> =
+            self.problems.iter().map(|problem| format!("round {}: {problem}", self.number)).collect();
+        if self.lost > 0 {
+            list.push(format!("round {}: {} acknowledged rows are lost", self.number, self.lost));
+        }
+        list
+    }
+
+    /// The timeline, in the order in which it happened.
+    pub fn timeline(&self) -> String {
+        let (old, new) = (self.old, self.old.other());
+        let why = if self.why.is_empty() { String::new() } else { format!(" ({})", self.why) };
+        let mut steps = vec![
+            (Some(self.fault_ns), format!("fault: {} on {old}", self.fault.sentence())),
+            (self.verdict_ns, format!("{new}: verdict{why}")),
+            (self.promoted_ns, format!("{new}: PostgreSQL promoted")),
+            (self.vip_ns, format!("{new}: address taken")),
+            (self.garp_ns, "client host: gratuitous ARP seen".to_owned()),
+            (self.first_write_ns, "client: first acknowledged write".to_owned()),
+            (self.rejoined_ns, format!("{old}: rejoined, streams, synchronous")),
+        ];
+        steps.sort_by_key(|(at, _)| at.unwrap_or(u64::MAX));
+        let mut text = format!("round {}  {}  primary {old} -> {new}\n", self.number, self.fault);
+        for (at, what) in steps {
+            let _ = match self.ms(at) {
+                Some(ms) => writeln!(text, "  {ms:>10.1} ms  {what}"),
+                None => writeln!(text, "  {:>10}     {what}", "-"),
+            };
+        }
+        let _ = writeln!(text, "  {:>10}     rows acknowledged, {} lost", self.acked, self.lost);
+        for problem in &self.problems {
+            let _ = writeln!(text, "  {:>10}     {problem}", "FAILED");
+        }
+        text
+    }
+
+    fn json(&self) -> Value {
+        let mut value = json!({"fault": self.fault.name()});
+        for (name, at) in PARTS {
+            value[name] = json!(self.ms(at(self)).map(rounded));
+        }
+        value["acked"] = json!(self.acked);
+        value["lost"] = json!(self.lost);
+        value["rejoined"] = json!(self.rejoined_ns.is_some());
+        value
+    }
+}
+
+/// Microseconds are all that the measuring is good for.
+fn rounded(ms: f64) -> f64 {
+    (ms * 1000.0).round() / 1000.0
+}
+
+/// p50, p99 and the maximum, by nearest rank: with few rounds p99 is the maximum.
+fn spread(rounds: &[Round], part: &Part) -> Option<[f64; 3]> {
+    let mut values: Vec<f64> = rounds.iter().filter_map(|round| round.ms(part.1(round))).map(rounded).collect();
+    values.sort_by(f64::total_cmp);
+    let rank = |percent: usize| values.get((values.len() * percent).div_ceil(100).max(1) - 1).copied();
+    Some([rank(50)?, rank(99)?, *values.last()?])
+}
+
+/// The summary for a person.
+pub fn summary(rounds: &[Round]) -> String {
+    let mut text = format!("{:<16}{:>10}{:>10}{:>10}   n\n", "from the fault", "p50", "p99", "max");
+    for part in &PARTS {
+        let count = rounds.iter().filter(|round| part.1(round).is_some()).count();
+        let name = part.0.trim_end_matches("_ms").replace('_', " ");
+        let _ = match spread(rounds, part) {
+            Some([p50, p99, max]) => writeln!(text, "{name:<16}{p50:>7.1} ms{p99:>7.1} ms{max:>7.1} ms {count:>3}"),
+            None => writeln!(text, "{name:<16}{:>10}{:>10}{:>10} {count:>3}", "-", "-", "-"),
+        };
+    }
+    let (acked, lost): (usize, usize) = (rounds.iter().map(|it| it.acked).sum(), rounds.iter().map(|it| it.lost).sum());
+    let _ = writeln!(text, "{acked} rows acknowledged, {lost} lost");
+    text
+}
+
+/// The whole as JSON.
+pub fn json(rounds: &[Round]) -> Value {
+    let mut summary = json!({});
+    for part in &PARTS {
+        summary[part.0] = match spread(rounds, part) {
+            Some([p50, p99, max]) => json!({"p50": p50, "p99": p99, "max": max}),
+            None => Value::Null,
+        };
+    }
+    json!({"rounds": rounds.iter().map(Round::json).collect::<Vec<_>>(), "summary": summary})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn round(first_write_ms: u64) -> Round {
+        let mut round = Round::new(1, Fault::Node, Side::A, 1_000_000);
+        round.first_write_ns = Some((first_write_ms + 1) * 1_000_000);
+        round
+    }
+
+    #[test]
+    fn times_count_from_the_fault_and_what_did_not_happen_is_null() {
+        let value = json(&[round(40)]);
+        assert_eq!(value["rounds"][0]["first_write_ms"], 40.0);
+        assert_eq!(value["rounds"][0]["garp_ms"], Value::Null);
+        assert_eq!(value["rounds"][0]["rejoined"], false);
+        assert_eq!(value["summary"]["first_write_ms"], json!({"p50": 40.0, "p99": 40.0, "max": 40.0}));
+        assert_eq!(value["summary"]["garp_ms"], Value::Null);
+    }
+
+    #[test]
+    fn percentiles_are_values_that_were_seen() {
+        let rounds: Vec<Round> = (1..=200).map(round).collect();
+        assert_eq!(spread(&rounds, &PARTS[3]), Some([100.0, 198.0, 200.0]));
+    }
+}

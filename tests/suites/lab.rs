@@ -1,0 +1,1 @@
+//! Failovers of a real PostgreSQL 13 in the lab: outcomes, never times.

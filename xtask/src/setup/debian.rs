@@ -1,0 +1,106 @@
+//! Debian's packages: only the missing ones, and no service is started by their installation.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::{announce, find_program};
+
+/// What the lab and its tests call, and the package it comes in.
+const LAB_TOOLS: [(&str, &str); 6] = [
+    ("ip", "iproute2"),
+    ("nsenter", "util-linux"),
+    ("nft", "nftables"),
+    ("bpftool", "bpftool"),
+    ("tcpdump", "tcpdump"),
+    ("keepalived", "keepalived"),
+];
+
+/// Installs the lab's tools that are missing.
+///
+/// # Errors
+/// They are missing and cannot be installed: says by which command they would be.
+pub fn lab_tools() -> Result<()> {
+    let missing: Vec<(&str, &str)> =
+        LAB_TOOLS.into_iter().filter(|(program, _)| find_program(program).is_none()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let programs: Vec<&str> = missing.iter().map(|(program, _)| *program).collect();
+    let packages: Vec<&str> = missing.iter().map(|(_, package)| *package).collect();
+    install(&format!("the lab's tools ({})", programs.join(", ")), &packages)
+}
+
+/// Installs packages with apt-get.
+///
+/// # Errors
+/// No Debian, no root, or apt-get failed: says what to run.
+pub fn install(what: &str, packages: &[&str]) -> Result<()> {
+    let command = format!("apt-get install -y --no-install-recommends {}", packages.join(" "));
+    if find_program("apt-get").is_none() {
+        bail!("{what}: this is no Debian; install what matches its packages {}", packages.join(", "));
+    }
+    if !nix::unistd::geteuid().is_root() {
+        bail!("{what}: not root, so run: sudo {command}");
+    }
+    announce(what, &command);
+    let _quiet = NoServices::install()?;
+    // Lists are fetched only when a package is unknown: it is slow, and an operator's lists are his own.
+    if !packages.iter().all(|package| known(package)) {
+        eprintln!("setup:   first: apt-get update");
+        let status = Command::new("apt-get").args(["-q", "update"]).status()?;
+        ensure!(status.success(), "{what}: `apt-get update` failed, see above");
+    }
+    if apt_install(packages)? {
+        return Ok(());
+    }
+    eprintln!("setup:   failed: the lists may be old; again after: apt-get update");
+    let _ = Command::new("apt-get").args(["-q", "update"]).status()?;
+    ensure!(apt_install(packages)?, "{what}: `{command}` failed, see above");
+    Ok(())
+}
+
+fn apt_install(packages: &[&str]) -> Result<bool> {
+    let status = Command::new("apt-get")
+        .args(["-q", "install", "-y", "--no-install-recommends"])
+        .args(packages)
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .stdin(std::process::Stdio::null())
+        .status()
+        .context("cannot start apt-get")?;
+    Ok(status.success())
+}
+
+fn known(package: &str) -> bool {
+    let shown = Command::new("apt-cache").args(["show", package]).output();
+    shown.is_ok_and(|output| output.status.success() && !output.stdout.is_empty())
+}
+
+/// While it lives, maintainer scripts start nothing (`policy-rc.d`, as Debian's policy describes it).
+struct NoServices {
+    ours: bool,
+}
+
+impl NoServices {
+    const FILE: &str = "/usr/sbin/policy-rc.d";
+
+    fn install() -> Result<Self> {
+        if Path::new(Self::FILE).exists() {
+            return Ok(Self { ours: false });
+        }
+        fs::write(Self::FILE, "#!/bin/sh\nexit 101\n").with_context(|| format!("cannot write `{}`", Self::FILE))?;
+        fs::set_permissions(Self::FILE, fs::Permissions::from_mode(0o755))?;
+        Ok(Self { ours: true })
+    }
+}
+
+impl Drop for NoServices {
+    fn drop(&mut self) {
+        if self.ours {
+            let _ = fs::remove_file(Self::FILE);
+        }
+    }
+}
