@@ -1,4 +1,16 @@
-//! harbor-ha: the daemon and its command line.
+//! harbor-ha: the daemon and its command line. Rooms, and who may know whom:
+//!
+//! ```text
+//! core ◄ config ◄ observe ◄ kernel net pg ◄ daemon ◄ cli ◄ main
+//! ```
+//!
+//! `core` is pure; adapters do not import each other; `daemon::perform` is where actions meet adapters.
 
+pub mod cli;
 pub mod config;
 pub mod core;
+pub mod daemon;
+pub mod kernel;
+pub mod net;
+pub mod observe;
+pub mod pg;

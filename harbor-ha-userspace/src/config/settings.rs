@@ -1,6 +1,6 @@
 //! What the rest of the daemon knows of its configuration: checked values, no text.
 //!
-//! Made only by [`super::check`], so a `Settings` that exists is one that can run.
+//! Made only by [`super::parse`], so a `Settings` that exists is one that can run.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use harbor_ha_ebpf::units::{Priority, Vrid};
 use super::secret::Secret;
 
 /// Everything one node needs to know.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// `[node]`
     pub node: Node,
@@ -30,7 +30,7 @@ pub struct Settings {
 }
 
 /// Who this node is and where its things live.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
     /// Names pins and the status socket.
     pub instance: String,
@@ -55,12 +55,12 @@ pub struct Node {
 pub struct Vip {
     /// The address.
     pub address: Ipv4Addr,
-    /// 0 to 32.
+    /// 1 to 32.
     pub prefix: u8,
 }
 
 /// VRRP, RFC 3768 and RFC 9568.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vrrp {
     /// 2 or 3.
     pub version: VrrpVersion,
@@ -92,7 +92,7 @@ pub enum VrrpVersion {
 }
 
 /// harbor-ha's own heartbeat.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pulse {
     /// Between pulses.
     pub interval: Duration,
@@ -107,7 +107,7 @@ pub struct Pulse {
 }
 
 /// Gratuitous ARP, with keepalived's meaning of the words.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Announce {
     /// How many at once.
     pub repeat: u32,
@@ -120,7 +120,7 @@ pub struct Announce {
 }
 
 /// The PostgreSQL of this node.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Postgres {
     /// PGDATA.
     pub data_dir: PathBuf,
@@ -172,7 +172,7 @@ pub enum Sync {
 }
 
 /// Scheduling of the pulse thread.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Realtime {
     /// `SCHED_FIFO` priority; 0 does not ask.
     pub priority: u8,

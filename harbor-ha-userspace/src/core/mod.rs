@@ -1,3 +1,467 @@
-//! The pure core.
+//! The pure core: `handle(now, input) -> actions`. No clock, no socket, no tokio, no file.
+//!
+//! Holds the VRRP states and the plans for takeover, demotion and rejoin. Driven by the daemon's loop and, with the
+//! same code, by tests. One heavy action on PostgreSQL runs at a time ([`Op`]); its end comes back as [`Input::Done`].
+//!
+//! ```text
+//!            link, PostgreSQL known           silence, resignation: promote
+//!   ┌──────┐ ───────────────────────► ┌────────┐ ─────────────────────────► ┌────────┐
+//!   │ Init │                          │ Backup │                            │ Master │
+//!   └──────┘        link up           └────────┘ ◄───────────────────────── └────────┘
+//!              ┌──────────────────────► │            stopped, resigned, outranked │
+//!              │                        ▼ link down                               │ link down
+//!           ┌───────┐ ◄─────────────────┴─────────────────────────────────────────┘
+//!           │ Fault │
+//!           └───────┘
+//! ```
+//!
+//! What it must not do: serve while PostgreSQL is no primary, promote while a peer is alive as a primary, say *resign*
+//! before every child of the old postmaster is gone, start a former primary before the peer was asked.
 
+pub mod action;
+mod backup;
 pub mod facts;
+pub mod input;
+mod master;
+pub mod peer;
+pub mod promotable;
+pub mod rules;
+pub mod snapshot;
+#[cfg(test)]
+mod tests;
+
+use harbor_ha_ebpf::records::VerdictKind;
+use harbor_ha_ebpf::units::{Nanos, Priority};
+use harbor_ha_ebpf::wire::pulse::flag;
+use serde::Serialize;
+
+pub use action::{Action, Actions, PulseState, Report, StopMode};
+use facts::{AtRest, PgFacts};
+pub use input::{Command, Done, Input, Postgres, Promoted, Served, Verdict};
+use peer::{Peer, PeerRole};
+use promotable::NotPromotable;
+pub use rules::Rules;
+use snapshot::Takeover;
+
+/// The states of RFC 9568 §6.4, and keepalived's Fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VrrpState {
+    /// Not yet known how link and PostgreSQL are.
+    Init,
+    /// The peer serves, or nobody does.
+    Backup,
+    /// This node serves.
+    Master,
+    /// This node cannot serve.
+    Fault,
+}
+
+impl std::fmt::Display for VrrpState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Init => "init",
+            Self::Backup => "backup",
+            Self::Master => "master",
+            Self::Fault => "fault",
+        })
+    }
+}
+
+/// The heavy action that runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Op {
+    Promote,
+    Serve,
+    Checkpoint(Leave),
+    Stop(After),
+    Start,
+    Rejoin,
+}
+
+/// What follows a stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct After {
+    /// Tell the peer to take over.
+    resign: bool,
+    /// End the daemon.
+    exit: bool,
+}
+
+/// Why a primary hands over by its own will.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leave {
+    Switchover,
+    Terminate,
+}
+
+/// This node's PostgreSQL, as last heard.
+#[derive(Clone, Debug)]
+enum Local {
+    /// Nothing heard yet, or it just ended.
+    Unknown,
+    Up(PgFacts),
+    NotReady,
+    Rest(AtRest),
+}
+
+/// The machine.
+#[derive(Debug)]
+pub struct Core {
+    rules: Rules,
+    state: VrrpState,
+    since: Nanos,
+    why: String,
+    link: Option<bool>,
+    local: Local,
+    /// When the last action on PostgreSQL ended.
+    local_since: Nanos,
+    no_answers: u32,
+    peer: Peer,
+    op: Option<Op>,
+    serving: bool,
+    resigned: bool,
+    /// After a resignation: until when the peer has the first right to serve.
+    resigned_until: Nanos,
+    peer_synced: bool,
+    setting_sync: bool,
+    asking: bool,
+    leave: Option<Leave>,
+    refusal: Option<NotPromotable>,
+    pulse: PulseState,
+    takeover: Option<Takeover>,
+    rejoin_error: Option<String>,
+    advert_at: Option<Nanos>,
+    second_burst_at: Option<Nanos>,
+    refresh_at: Option<Nanos>,
+    /// Until then a node that heard nobody stays silent.
+    silence_until: Nanos,
+    /// Since when the peer is alive and nobody serves.
+    leaderless_since: Option<Nanos>,
+    /// Since when our standby does not stream although the peer serves.
+    stalled_since: Option<Nanos>,
+    preempt_at: Option<Nanos>,
+    retry_at: Nanos,
+    ask_at: Nanos,
+}
+
+/// Between two tries of an action that failed.
+const RETRY: Nanos = Nanos::from_secs(2);
+/// Between two questions to the peer's PostgreSQL.
+const ASK: Nanos = Nanos::from_millis(500);
+/// How long a peer that was asked to take over may take before we serve again.
+const RESIGN_PATIENCE: Nanos = Nanos::from_secs(30);
+
+impl Core {
+    /// A node that knows nothing yet.
+    pub fn new(rules: Rules, now: Nanos) -> Self {
+        Self {
+            rules,
+            state: VrrpState::Init,
+            since: now,
+            why: "just started".to_owned(),
+            link: None,
+            local: Local::Unknown,
+            local_since: Nanos(0),
+            no_answers: 0,
+            peer: Peer::default(),
+            op: None,
+            serving: false,
+            resigned: false,
+            resigned_until: now,
+            peer_synced: false,
+            setting_sync: false,
+            asking: false,
+            leave: None,
+            refusal: None,
+            pulse: PulseState::default(),
+            takeover: None,
+            rejoin_error: None,
+            advert_at: None,
+            second_burst_at: None,
+            refresh_at: None,
+            silence_until: now,
+            leaderless_since: None,
+            stalled_since: None,
+            preempt_at: None,
+            retry_at: now,
+            ask_at: now,
+        }
+    }
+
+    /// Takes one input in, at the instant `now` (`CLOCK_MONOTONIC`), and says what to do.
+    pub fn handle(&mut self, now: Nanos, input: Input, out: &mut Actions) {
+        match input {
+            Input::Verdict(verdict) => self.on_verdict(now, &verdict, out),
+            Input::Wake => {}
+            Input::Link(up) => self.link = Some(up),
+            // News from before the last change are out of date; the end of a process never is.
+            Input::Postgres { asked, news } if asked >= self.local_since || news == Postgres::Exited => {
+                self.on_postgres(now, news, out);
+            }
+            Input::Postgres { .. } => {}
+            Input::PeerPostgres(facts) => {
+                self.asking = false;
+                self.ask_at = now.after(ASK);
+                self.peer.answered(facts);
+            }
+            Input::Done(done) => self.on_done(now, done, out),
+            Input::Command(command) => {
+                self.leave = Some(match command {
+                    Command::Switchover => Leave::Switchover,
+                    Command::Terminate => Leave::Terminate,
+                });
+            }
+        }
+        self.settle(now, out);
+        self.tell_peer(out);
+        self.check_invariants();
+        out.set_wake(self.next_deadline(now));
+    }
+
+    fn on_verdict(&mut self, now: Nanos, verdict: &Verdict, out: &mut Actions) {
+        self.peer.hear(verdict);
+        let ends = matches!(verdict.kind, VerdictKind::Dead | VerdictKind::Resigned);
+        if ends && self.state == VrrpState::Backup && self.op.is_none() {
+            // The stamps of a takeover begin here, with the kernel's own.
+            self.takeover = Some(Takeover {
+                why: if verdict.kind == VerdictKind::Dead { "silence" } else { "resigned" },
+                verdict_ns: verdict.at.0,
+                ..Takeover::default()
+            });
+        }
+        if self.peer.role() == PeerRole::Primary {
+            self.resigned = false;
+            self.leaderless_since = None;
+        }
+        if self.state == VrrpState::Master {
+            self.heard_as_master(now, verdict, out);
+        }
+    }
+
+    fn on_postgres(&mut self, now: Nanos, news: Postgres, out: &mut Actions) {
+        match news {
+            Postgres::Facts(facts) => {
+                self.no_answers = 0;
+                let synced = !facts.in_recovery && !facts.sync_names.is_empty();
+                self.peer_synced = synced && (self.peer_synced || facts.peer_is_sync);
+                self.local = Local::Up(facts);
+            }
+            Postgres::AtRest(rest) => {
+                self.no_answers = 0;
+                self.local = Local::Rest(rest);
+                if self.state == VrrpState::Master && self.op.is_none() {
+                    self.lost_postgres(now, "PostgreSQL of this node is not running", out);
+                }
+            }
+            Postgres::NotReady => {
+                self.no_answers = 0;
+                if !matches!(self.local, Local::Up(_)) {
+                    self.local = Local::NotReady;
+                }
+            }
+            Postgres::Exited => {
+                self.local = Local::Unknown;
+                if self.state == VrrpState::Master && self.op.is_none_or(|op| op == Op::Serve) {
+                    self.lost_postgres(now, "PostgreSQL of this node ended", out);
+                }
+            }
+            Postgres::NoAnswer => {
+                self.no_answers += 1;
+                if self.no_answers >= self.rules.probe_fall && self.op.is_none() {
+                    self.hung(now, out);
+                }
+            }
+        }
+    }
+
+    fn on_done(&mut self, now: Nanos, done: Done, out: &mut Actions) {
+        if !matches!(done, Done::Serve(_) | Done::Checkpoint) {
+            self.local_since = now;
+        }
+        match done {
+            Done::Promote(result) => self.promoted(now, result, out),
+            Done::Serve(result) => self.served(now, result, out),
+            Done::Checkpoint => {
+                if let Some(Op::Checkpoint(leave)) = self.op {
+                    let after = After { resign: true, exit: leave == Leave::Terminate };
+                    self.stop(StopMode::Fast, after, out);
+                }
+            }
+            Done::Stop(result) => self.stopped(now, result, out),
+            Done::Start(result) => {
+                self.op = None;
+                // The monitor tells how it is; until then nothing is known.
+                self.local = Local::Unknown;
+                if let Err(error) = result {
+                    self.retry_at = now.after(RETRY);
+                    self.why = format!("PostgreSQL did not start: {error}");
+                }
+            }
+            Done::Rejoin(result) => {
+                self.op = None;
+                self.local = Local::Unknown;
+                self.stalled_since = None;
+                self.rejoin_error = result.err();
+                match &self.rejoin_error {
+                    Some(error) => {
+                        self.retry_at = now.after(RETRY);
+                        self.why = format!("rejoin failed: {error}");
+                    }
+                    None => self.why = "rejoined as a standby".to_owned(),
+                }
+            }
+            Done::SetSync(result) => {
+                self.setting_sync = false;
+                if let Err(error) = result {
+                    self.retry_at = now.after(RETRY);
+                    self.why = format!("cannot set `synchronous_standby_names`: {error}");
+                }
+            }
+        }
+    }
+
+    /// Everything that follows from what is known now, whatever input brought it.
+    fn settle(&mut self, now: Nanos, out: &mut Actions) {
+        match self.state {
+            VrrpState::Init => self.settle_init(now, out),
+            VrrpState::Backup => self.settle_backup(now, out),
+            VrrpState::Master => self.settle_master(now, out),
+            VrrpState::Fault => {
+                if self.leave == Some(Leave::Terminate) && self.op.is_none() {
+                    out.push(Action::Exit);
+                    self.leave = None;
+                } else if self.link == Some(true) && self.op.is_none() {
+                    self.enter_backup(now, "the interface is up again", out);
+                }
+            }
+        }
+    }
+
+    fn settle_init(&mut self, now: Nanos, out: &mut Actions) {
+        let Some(link) = self.link else {
+            return;
+        };
+        if self.leave == Some(Leave::Terminate) {
+            self.leave = None;
+            out.push(Action::Exit);
+            return;
+        }
+        if self.rules.postgres && matches!(self.local, Local::Unknown) {
+            return;
+        }
+        // A running primary keeps its addresses until it is known whether another one serves.
+        if !matches!(&self.local, Local::Up(facts) if !facts.in_recovery) {
+            out.push(Action::Withdraw);
+        }
+        if link {
+            self.enter_backup(now, "link and PostgreSQL are known", out);
+        } else {
+            self.enter(now, VrrpState::Fault, "the interface is down", out);
+        }
+    }
+
+    fn enter_backup(&mut self, now: Nanos, why: &str, out: &mut Actions) {
+        self.silence_until = now.after(self.rules.start_wait);
+        self.leaderless_since = None;
+        self.preempt_at = None;
+        self.enter(now, VrrpState::Backup, why, out);
+    }
+
+    fn enter(&mut self, now: Nanos, state: VrrpState, why: &str, out: &mut Actions) {
+        if state != VrrpState::Master {
+            self.serving = false;
+            self.advert_at = None;
+            self.second_burst_at = None;
+            self.refresh_at = None;
+        }
+        out.push(Action::Report(Report { from: self.state, to: state, why: why.to_owned() }));
+        self.state = state;
+        self.since = now;
+        self.why = why.to_owned();
+    }
+
+    /// Begins to stop serving; the state changes when every process is gone.
+    fn stop(&mut self, mode: StopMode, after: After, out: &mut Actions) {
+        self.serving = false;
+        self.second_burst_at = None;
+        self.refresh_at = None;
+        self.op = Some(Op::Stop(after));
+        out.push(Action::Stop(mode));
+    }
+
+    /// Changes of what the pulses say.
+    fn tell_peer(&mut self, out: &mut Actions) {
+        let mut pulse = PulseState::default();
+        let mut set = |bit: u16, on: bool| pulse.flags |= if on { bit } else { 0 };
+        set(flag::PRIMARY, self.state == VrrpState::Master);
+        set(flag::SYNC, self.state == VrrpState::Master && self.peer_synced);
+        set(flag::FAULT, self.state == VrrpState::Fault);
+        set(flag::RESIGN, self.resigned);
+        match &self.local {
+            Local::Up(facts) => {
+                set(flag::PG_UP, true);
+                set(flag::PG_PRIMARY, !facts.in_recovery);
+                pulse.timeline = facts.timeline;
+                pulse.lsn = facts.lsn.0;
+                pulse.system_identifier = facts.system_identifier;
+            }
+            Local::Rest(rest) => {
+                pulse.timeline = rest.timeline;
+                pulse.system_identifier = rest.system_identifier;
+            }
+            Local::Unknown | Local::NotReady => {
+                pulse.timeline = self.pulse.timeline;
+                pulse.lsn = self.pulse.lsn;
+                pulse.system_identifier = self.pulse.system_identifier;
+            }
+        }
+        if pulse != self.pulse {
+            self.pulse = pulse;
+            out.push(Action::Pulse(pulse));
+        }
+    }
+
+    fn ask(&mut self, now: Nanos, out: &mut Actions) {
+        if !self.asking && now >= self.ask_at {
+            self.asking = true;
+            out.push(Action::AskPeer);
+        }
+    }
+
+    fn next_deadline(&self, now: Nanos) -> Option<Nanos> {
+        let future = |at: Nanos| (at > now).then_some(at);
+        let leaderless = self.leaderless_since.map(|since| since.after(self.rules.start_wait));
+        let unheard = self.leaderless_since.map(|since| since.after(backup::PEER_START_LIMIT));
+        let stalled = self.stalled_since.map(|since| since.after(backup::STREAM_PATIENCE));
+        let resigned = if self.resigned { future(self.resigned_until) } else { None };
+        [
+            self.advert_at,
+            self.second_burst_at,
+            self.refresh_at,
+            self.preempt_at,
+            leaderless.and_then(future),
+            unheard.and_then(future),
+            stalled.and_then(future),
+            resigned,
+            if self.state == VrrpState::Backup { future(self.silence_until) } else { None },
+            future(self.retry_at),
+            future(self.ask_at),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// What must hold after every input; dying is safe, serving wrongly is not.
+    fn check_invariants(&self) {
+        assert!(!self.serving || self.state == VrrpState::Master, "serving in state {}", self.state);
+        assert!(!(self.resigned && self.serving), "serving after a resignation");
+        debug_assert!(self.advert_at.is_none() || self.state == VrrpState::Master, "adverts in state {}", self.state);
+    }
+
+    /// The priority on the wire.
+    const fn priority(&self) -> Priority {
+        self.rules.priority
+    }
+}

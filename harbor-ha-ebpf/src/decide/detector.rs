@@ -1,0 +1,165 @@
+//! When a peer is alive, late, dead: what one packet and one expiry of the timer do to a [`Detector`].
+//!
+//! The timer is due at `last arrival + interval`; each expiry adds one to `missed` and is due again an interval later;
+//! the expiry that reaches the threshold waits the skew (VRRP's; zero for pulses) and then is the verdict. Times are
+//! `CLOCK_MONOTONIC`. Whoever calls keeps the timer: both functions answer with the next deadline.
+
+use crate::records::{Detector, JITTER_SLOTS, State, VerdictKind};
+use crate::units::Nanos;
+
+/// What a valid packet says, whatever its kind.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sign {
+    /// Time to the next packet.
+    pub interval: Nanos,
+    /// Missed packets until death.
+    pub threshold: u32,
+    /// Added before the verdict.
+    pub skew: Nanos,
+    /// The sender gives up.
+    pub resigns: bool,
+    /// The packet is an event in itself: an advert.
+    pub always_said: bool,
+    /// Priority on the wire.
+    pub priority: u32,
+    /// Pulses: flags, term, sequence, stamp, timeline, WAL position, system identifier. Adverts: zeros.
+    pub flags: u32,
+    /// See [`Sign::flags`].
+    pub timeline: u32,
+    /// See [`Sign::flags`].
+    pub term: u64,
+    /// See [`Sign::flags`].
+    pub sequence: u64,
+    /// See [`Sign::flags`].
+    pub stamp_ns: u64,
+    /// See [`Sign::flags`].
+    pub lsn: u64,
+    /// See [`Sign::flags`].
+    pub system_identifier: u64,
+}
+
+/// The slower of two settings: D is the larger of both nodes' interval x threshold (each pulse carries its own).
+#[inline(always)]
+pub const fn slower(own: (Nanos, u32), theirs: (Nanos, u32)) -> (Nanos, u32) {
+    if own.0.0 * own.1 as u64 >= theirs.0.0 * theirs.1 as u64 { own } else { theirs }
+}
+
+/// What to do after a packet or an expiry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Next {
+    /// Tell userspace.
+    pub event: Option<VerdictKind>,
+    /// Arm the timer for this instant; `None`: leave it unarmed.
+    pub deadline: Option<Nanos>,
+}
+
+/// A valid packet arrived.
+#[inline(always)]
+pub fn arrival(record: &mut Detector, now: Nanos, sign: &Sign) -> Next {
+    let was = State::from_u32(record.state);
+    if matches!(was, State::Alive) {
+        let gap = now.0.saturating_sub(record.last_arrival_ns);
+        if gap > record.gap_max_ns {
+            record.gap_max_ns = gap;
+        }
+        let slot = jitter_slot(gap.abs_diff(record.interval_ns));
+        // A checked access: the verifier has no way to know what `jitter_slot` promises.
+        if let Some(counter) = record.jitter.get_mut(slot) {
+            *counter = counter.wrapping_add(1);
+        }
+    }
+    let news = sign.always_said
+        || sign.flags != record.flags
+        || sign.term != record.term
+        || sign.priority != record.priority
+        || sign.timeline != record.timeline;
+    record.arrivals += 1;
+    record.last_arrival_ns = now.0;
+    record.interval_ns = sign.interval.0;
+    record.threshold = sign.threshold;
+    record.skew_ns = sign.skew.0;
+    record.missed = 0;
+    record.stalling = 0;
+    record.priority = sign.priority;
+    record.flags = sign.flags;
+    record.timeline = sign.timeline;
+    record.term = sign.term;
+    record.sequence = sign.sequence;
+    record.stamp_ns = sign.stamp_ns;
+    record.lsn = sign.lsn;
+    record.system_identifier = sign.system_identifier;
+    let event = if sign.resigns {
+        if matches!(was, State::Resigned) { None } else { Some(VerdictKind::Resigned) }
+    } else if !matches!(was, State::Alive) {
+        Some(VerdictKind::Alive)
+    } else if news {
+        Some(VerdictKind::Said)
+    } else {
+        None
+    };
+    record.state = if sign.resigns { State::Resigned } else { State::Alive } as u32;
+    // A pulse with the resign flag is followed by more pulses, and silence after it is news; an advert of priority 0 is
+    // the last one by definition, and the silence after it is none.
+    if sign.resigns && sign.always_said {
+        record.deadline_ns = 0;
+        return Next { event, deadline: None };
+    }
+    let deadline = now.after(wait(record));
+    record.deadline_ns = deadline.0;
+    Next { event, deadline: Some(deadline) }
+}
+
+/// The timer expired at `now`; spurious calls are harmless.
+#[inline(always)]
+pub fn expiry(record: &mut Detector, now: Nanos) -> Next {
+    if record.deadline_ns == 0 || record.state == State::Dead as u32 {
+        return Next { event: None, deadline: None };
+    }
+    if now.0 < record.deadline_ns {
+        // A packet moved the deadline while this expiry was on its way.
+        return Next { event: None, deadline: Some(Nanos(record.deadline_ns)) };
+    }
+    let late = now.0 - record.deadline_ns;
+    if late > record.interval_ns && record.stalling == 0 {
+        // Our host stood still: packets may be waiting in its queue. Look again an interval from now, and declare
+        // nothing; but only once, or a host that is always late would never notice a death.
+        record.stalled += 1;
+        record.stalling = 1;
+        record.deadline_ns = now.0 + record.interval_ns;
+        return Next { event: Some(VerdictKind::Stalled), deadline: Some(Nanos(record.deadline_ns)) };
+    }
+    record.stalling = 0;
+    record.missed += 1;
+    record.missed_total += 1;
+    if record.missed > record.threshold || (record.missed == record.threshold && record.skew_ns == 0) {
+        record.state = State::Dead as u32;
+        record.deaths += 1;
+        record.deadline_ns = 0;
+        return Next { event: Some(VerdictKind::Dead), deadline: None };
+    }
+    // From the deadline, not from now: lateness must not add up.
+    record.deadline_ns += wait(record).0;
+    Next { event: Some(VerdictKind::Missed), deadline: Some(Nanos(record.deadline_ns)) }
+}
+
+/// To the next expiry: an interval, or the skew once the threshold is reached.
+#[inline(always)]
+const fn wait(record: &Detector) -> Nanos {
+    Nanos(if record.missed < record.threshold { record.interval_ns } else { record.skew_ns })
+}
+
+/// Slot n counts deviations below 2^n µs.
+#[inline(always)]
+const fn jitter_slot(deviation_ns: u64) -> usize {
+    let mut micros = deviation_ns / 1000;
+    let mut slot = 0;
+    while micros != 0 && slot < JITTER_SLOTS - 1 {
+        micros >>= 1;
+        slot += 1;
+    }
+    slot
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,145 @@
+use super::*;
+
+const MS: u64 = 1_000_000;
+
+fn pulse_sign() -> Sign {
+    Sign { interval: Nanos(10 * MS), threshold: 3, ..Sign::default() }
+}
+
+/// Runs the expiries that are due up to `until`, each exactly on time, and returns what they said.
+fn run(record: &mut Detector, until: u64) -> Vec<(u64, VerdictKind)> {
+    let mut events = Vec::new();
+    while record.deadline_ns != 0 && record.deadline_ns <= until {
+        let now = record.deadline_ns;
+        let next = expiry(record, Nanos(now));
+        events.extend(next.event.map(|kind| (now / MS, kind)));
+        if next.deadline.is_none() {
+            break;
+        }
+    }
+    events
+}
+
+#[test]
+fn a_silent_peer_is_dead_at_interval_times_threshold_and_is_said_so_once() {
+    let mut record = Detector::default();
+    assert_eq!(arrival(&mut record, Nanos(100 * MS), &pulse_sign()).event, Some(VerdictKind::Alive));
+    let events = run(&mut record, 1000 * MS);
+    assert_eq!(events, [(110, VerdictKind::Missed), (120, VerdictKind::Missed), (130, VerdictKind::Dead)]);
+    assert_eq!(expiry(&mut record, Nanos(2000 * MS)), Next { event: None, deadline: None });
+    assert_eq!((record.deaths, record.missed_total), (1, 3));
+}
+
+#[test]
+fn vrrp_waits_three_intervals_and_the_skew() {
+    let mut record = Detector::default();
+    let sign =
+        Sign { interval: Nanos(1000 * MS), threshold: 3, skew: Nanos(961 * MS), always_said: true, ..Sign::default() };
+    let _ = arrival(&mut record, Nanos(0), &sign);
+    let events = run(&mut record, 10_000 * MS);
+    assert_eq!(events.last(), Some(&(3961, VerdictKind::Dead)));
+    assert_eq!(events.len(), 4);
+}
+
+#[test]
+fn a_packet_just_before_the_deadline_saves_the_peer() {
+    let mut record = Detector::default();
+    let _ = arrival(&mut record, Nanos(0), &pulse_sign());
+    assert_eq!(run(&mut record, 30 * MS - 1).len(), 2);
+    assert_eq!(arrival(&mut record, Nanos(30 * MS - 1), &pulse_sign()).event, None);
+    assert_eq!(record.missed, 0);
+    assert_eq!(run(&mut record, 59 * MS).len(), 2);
+}
+
+#[test]
+fn an_expiry_that_comes_too_late_declares_nothing_the_first_time() {
+    let mut record = Detector::default();
+    let _ = arrival(&mut record, Nanos(0), &pulse_sign());
+    let _ = run(&mut record, 20 * MS);
+    // Due at 30 ms, run at 41 ms: later than one interval.
+    let next = expiry(&mut record, Nanos(41 * MS));
+    assert_eq!(next, Next { event: Some(VerdictKind::Stalled), deadline: Some(Nanos(51 * MS)) });
+    assert_eq!((record.missed, record.stalled), (2, 1));
+    assert_eq!(expiry(&mut record, Nanos(51 * MS)).event, Some(VerdictKind::Dead));
+}
+
+#[test]
+fn a_host_that_is_always_late_still_notices_a_death() {
+    let mut record = Detector::default();
+    let _ = arrival(&mut record, Nanos(0), &pulse_sign());
+    let mut expiries = 0;
+    while record.state != State::Dead as u32 {
+        let now = record.deadline_ns + 25 * MS;
+        let _ = expiry(&mut record, Nanos(now));
+        expiries += 1;
+        assert!(expiries < 10, "never declared dead");
+    }
+}
+
+#[test]
+fn an_expiry_exactly_one_interval_late_still_counts() {
+    let mut record = Detector::default();
+    let _ = arrival(&mut record, Nanos(0), &pulse_sign());
+    assert_eq!(expiry(&mut record, Nanos(20 * MS)).event, Some(VerdictKind::Missed));
+    assert_eq!(record.stalled, 0);
+}
+
+#[test]
+fn an_expiry_that_a_packet_overtook_only_arms_again() {
+    let mut record = Detector::default();
+    let _ = arrival(&mut record, Nanos(0), &pulse_sign());
+    let _ = arrival(&mut record, Nanos(9 * MS), &pulse_sign());
+    assert_eq!(expiry(&mut record, Nanos(10 * MS)), Next { event: None, deadline: Some(Nanos(19 * MS)) });
+}
+
+#[test]
+fn a_resigning_advert_is_said_once_and_disarms() {
+    let mut record = Detector::default();
+    let sign = Sign { always_said: true, ..pulse_sign() };
+    let _ = arrival(&mut record, Nanos(0), &sign);
+    let resign = Sign { resigns: true, ..sign };
+    assert_eq!(
+        arrival(&mut record, Nanos(5 * MS), &resign),
+        Next { event: Some(VerdictKind::Resigned), deadline: None }
+    );
+    assert_eq!(arrival(&mut record, Nanos(6 * MS), &resign).event, None);
+    assert_eq!(expiry(&mut record, Nanos(100 * MS)).event, None);
+    assert_eq!(arrival(&mut record, Nanos(200 * MS), &sign).event, Some(VerdictKind::Alive));
+}
+
+#[test]
+fn a_resigning_pulse_is_said_once_and_its_silence_is_noticed() {
+    let mut record = Detector::default();
+    let resign = Sign { resigns: true, ..pulse_sign() };
+    assert_eq!(arrival(&mut record, Nanos(0), &resign).event, Some(VerdictKind::Resigned));
+    assert_eq!(arrival(&mut record, Nanos(10 * MS), &resign).event, None);
+    assert_eq!(run(&mut record, 100 * MS).last(), Some(&(40, VerdictKind::Dead)));
+}
+
+#[test]
+fn a_pulse_is_news_only_when_it_says_something_new() {
+    let mut record = Detector::default();
+    let _ = arrival(&mut record, Nanos(0), &pulse_sign());
+    assert_eq!(arrival(&mut record, Nanos(10 * MS), &pulse_sign()).event, None);
+    let changed = Sign { flags: 1, ..pulse_sign() };
+    assert_eq!(arrival(&mut record, Nanos(20 * MS), &changed).event, Some(VerdictKind::Said));
+    assert_eq!(arrival(&mut record, Nanos(30 * MS), &changed).event, None);
+}
+
+#[test]
+fn the_jitter_histogram_counts_by_powers_of_two() {
+    let mut record = Detector::default();
+    let _ = arrival(&mut record, Nanos(0), &pulse_sign());
+    let _ = arrival(&mut record, Nanos(10 * MS), &pulse_sign());
+    let _ = arrival(&mut record, Nanos(20 * MS + 3_000), &pulse_sign());
+    assert_eq!((record.jitter[0], record.jitter[2]), (1, 1));
+    assert_eq!(record.gap_max_ns, 10 * MS + 3_000);
+}
+
+#[test]
+fn the_slower_node_sets_the_deadline() {
+    let fast = (Nanos(10 * MS), 3);
+    let slow = (Nanos(20 * MS), 5);
+    assert_eq!(slower(fast, slow), slow);
+    assert_eq!(slower(slow, fast), slow);
+}

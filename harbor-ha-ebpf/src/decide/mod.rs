@@ -1,0 +1,4 @@
+//! Decisions on packets and deadlines: pure functions that the kernel, the fallback and the simulator share.
+
+pub mod detector;
+pub mod filter;

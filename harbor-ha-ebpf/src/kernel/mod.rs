@@ -1,0 +1,8 @@
+//! The only code that calls kernel helpers: maps, packets, timers, the clock, the ring buffer.
+
+pub mod emit;
+pub mod maps;
+pub mod packet;
+pub mod peer;
+pub mod time;
+pub mod timer;

@@ -1,0 +1,62 @@
+//! The XDP program: parse, decide in the library, act. Every rule is in `harbor_ha_ebpf`; this file connects.
+//!
+//! What is not ours passes, even when it is malformed. What claims to be ours and is wrong is dropped and counted.
+//! The place of the gate (IPv4 to a virtual address, ARP for one) is the last arm of [`kernel::packet::Seen`].
+#![no_std]
+#![no_main]
+// Atomic addition (`kernel::emit`); the program is built by a nightly compiler, or one that is told to act as one.
+#![allow(internal_features)]
+#![feature(core_intrinsics)]
+
+mod kernel;
+
+use aya_ebpf::macros::xdp;
+use aya_ebpf::programs::XdpContext;
+use kernel::packet::{self, Seen};
+use kernel::{emit, peer};
+
+/// What becomes of a packet; a type of its own, so that no path forgets to say it.
+#[must_use]
+#[derive(Clone, Copy)]
+pub enum Fate {
+    /// On to the stack.
+    Pass,
+    /// Consumed, or refused.
+    Drop,
+}
+
+impl Fate {
+    #[inline(always)]
+    const fn code(self) -> u32 {
+        match self {
+            Self::Pass => aya_ebpf::bindings::xdp_action::XDP_PASS,
+            Self::Drop => aya_ebpf::bindings::xdp_action::XDP_DROP,
+        }
+    }
+}
+
+/// Attached to the interface that carries adverts, pulses and virtual addresses.
+#[xdp]
+pub fn harbor_ha_xdp(ctx: XdpContext) -> u32 {
+    let fate = match packet::seen(&ctx) {
+        Seen::Foreign => Fate::Pass,
+        Seen::Stranger(source) => {
+            emit::rejected(&ctx, None, source, harbor_ha_ebpf::decide::filter::Reject::Source);
+            Fate::Drop
+        }
+        Seen::Advert(from, advert) => peer::advert(&ctx, from, advert),
+        Seen::Pulse(from, pulse) => peer::pulse(&ctx, from, pulse),
+    };
+    fate.code()
+}
+
+/// Never runs: the loop makes the verifier refuse a program in which a panic can be reached.
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+/// Timers are for GPL-compatible programs only.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,30 @@
+//! Map values and ring buffer events, as both sides of the kernel border lay them out.
+//!
+//! Plain numbers, padded by hand, sizes asserted: no `bool`, no `Option`, no enum, so that every bit pattern is a value.
+
+mod config;
+mod detector;
+mod stats;
+mod verdict;
+
+pub use config::{Config, PEERS_MAX, PeerConfig, STRANGERS, Secrets, accept};
+pub use detector::{Detector, JITTER_SLOTS, SOURCES, Source, State, TimedDetector, slot};
+pub use stats::Stats;
+pub use verdict::{Verdict, VerdictKind};
+
+/// Lets aya read and write a record: it is plain data without padding.
+#[cfg(feature = "user")]
+mod pod {
+    // SAFETY: `repr(C)`, integers only, no implicit padding (the size assertions beside each record), no pointers.
+    unsafe impl aya::Pod for super::Config {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Secrets {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::PeerConfig {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::TimedDetector {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Stats {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Verdict {}
+}

@@ -1,0 +1,97 @@
+//! The command line: one file per command.
+//!
+//! Exit status, after `sysexits.h`: 0 well; 64 wrong arguments; 69 something that is needed is not there; 70 our own
+//! mistake; 73 a file cannot be made; 75 another daemon runs; 77 not permitted; 78 wrong configuration.
+
+mod check;
+mod detach;
+mod run;
+mod status;
+mod switchover;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{self, Settings};
+
+/// Wrong arguments.
+pub const USAGE: u8 = 64;
+/// Something that is needed is not there.
+pub const UNAVAILABLE: u8 = 69;
+/// Our own mistake.
+pub const SOFTWARE: u8 = 70;
+/// Wrong configuration.
+pub const CONFIG: u8 = 78;
+
+/// Two-node high availability for PostgreSQL behind one virtual address.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    about,
+    after_help = "Exit status: 0 well, 64 wrong arguments, 69 something needed is not there, 70 our own mistake, \
+                  73 a file cannot be made, 75 another daemon runs, 77 not permitted, 78 wrong configuration."
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the daemon in the foreground.
+    Run(WithConfig),
+    /// Look at the configuration and at this host; change nothing.
+    Check(check::Arguments),
+    /// Show what the running daemon sees and does.
+    Status(status::Arguments),
+    /// Hand the service to the other node and stay as its standby.
+    Switchover(WithConfig),
+    /// Remove the program and its maps from the kernel; the daemon must not run.
+    Detach(WithConfig),
+}
+
+/// The configuration file.
+#[derive(Debug, clap::Args)]
+pub struct WithConfig {
+    /// Configuration file; packaging/harbor-ha.toml explains every key.
+    #[arg(long, default_value = "/etc/harbor-ha/harbor-ha.toml")]
+    pub config: PathBuf,
+}
+
+impl WithConfig {
+    /// Reads it, or says everything that is wrong with it.
+    fn load(&self) -> Result<Settings, ExitCode> {
+        config::load(&self.config).map_err(|problems| {
+            eprintln!("{problems}");
+            ExitCode::from(CONFIG)
+        })
+    }
+}
+
+/// Runs the command of the process's arguments.
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let code = if error.use_stderr() { USAGE } else { 0 };
+            let _closed = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    let result = match &arguments.command {
+        Command::Run(with) => run::run(with),
+        Command::Check(arguments) => check::run(arguments),
+        Command::Status(arguments) => status::run(arguments),
+        Command::Switchover(with) => switchover::run(with),
+        Command::Detach(with) => detach::run(with),
+    };
+    result.unwrap_or_else(|code| code)
+}
+
+/// A small runtime for a command that asks something.
+fn block_on<F: Future>(future: F) -> F::Output {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a thread and an epoll descriptor").block_on(future)
+}

@@ -1,0 +1,80 @@
+//! The commented example is the documentation of every key: it must not lie.
+
+use toml::de::DeTable;
+
+use super::*;
+use crate::config::{check, reader::Document};
+
+const EXAMPLE: &str = include_str!("../../../../packaging/harbor-ha.toml");
+
+/// Each `# key = value` of the example: the number of its line, the key, the line without its `# `.
+fn defaults() -> Vec<(usize, &'static str, &'static str)> {
+    let default = |(n, line): (usize, &'static str)| {
+        let line = line.strip_prefix("# ")?;
+        let (key, _) = line.split_once(" = ")?;
+        key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_').then_some((n, key, line))
+    };
+    EXAMPLE.lines().enumerate().filter_map(default).collect()
+}
+
+fn uncommented(wanted: impl Fn(usize) -> bool) -> String {
+    let defaults = defaults();
+    let line = |(n, line): (usize, &'static str)| match defaults.iter().find(|(at, ..)| *at == n && wanted(n)) {
+        Some((_, _, uncommented)) => format!("{uncommented}\n"),
+        None => format!("{line}\n"),
+    };
+    EXAMPLE.lines().enumerate().map(line).collect()
+}
+
+/// Shown as an example: there is no default for a secret.
+fn is_secret(key: &str) -> bool {
+    key.ends_with("_file") || key.ends_with("_env")
+}
+
+#[test]
+fn the_shipped_example_is_accepted() {
+    let settings = parse(EXAMPLE, &Fake::new()).unwrap();
+    assert_eq!(settings.node.instance, "harbor");
+    assert!(settings.postgres.is_some());
+}
+
+#[test]
+fn each_default_of_the_example_is_the_default_of_the_code() {
+    let without = parse(EXAMPLE, &Fake::new()).unwrap();
+    let values: Vec<_> = defaults().into_iter().filter(|(_, key, _)| !is_secret(key)).collect();
+    assert!(values.len() > 25, "the example lost its defaults: {values:?}");
+    for (at, key, _) in values {
+        match parse(&uncommented(|n| n == at), &Fake::new()) {
+            Ok(with) => assert_eq!(with, without, "`{key}` in line {}", at + 1),
+            Err(problems) => panic!("`{key}`: {problems}"),
+        }
+    }
+}
+
+#[test]
+fn each_secret_of_the_example_can_be_uncommented() {
+    let host = Fake::new()
+        .file("/etc/harbor-ha/vrrp.password", 0o600, "1111")
+        .file("/etc/harbor-ha/postgres.password", 0o600, "x")
+        .file("/etc/harbor-ha/replication.password", 0o600, "y");
+    let secrets: Vec<_> = defaults().into_iter().filter(|(_, key, _)| is_secret(key)).map(|(at, ..)| at).collect();
+    assert_eq!(secrets.len(), 3);
+    let text = uncommented(|n| secrets.contains(&n)).replace("# version = 3", "version = 2");
+    let settings = parse(&text, &host).unwrap();
+    assert_eq!(settings.vrrp.password.unwrap().reveal(), b"1111\0\0\0\0");
+    assert_eq!(settings.postgres.unwrap().replication_password.unwrap().reveal(), "y");
+}
+
+#[test]
+fn each_key_of_the_code_is_in_the_example_and_in_its_table() {
+    let root = DeTable::parse(EXAMPLE).unwrap();
+    let host = Fake::new();
+    let document = Document::new(EXAMPLE, root.get_ref(), &host);
+    check::settings(&document).unwrap();
+    for (section, key) in document.keys() {
+        let (_, rest) =
+            EXAMPLE.split_once(&format!("\n[{section}]\n")).unwrap_or_else(|| panic!("[{section}] is missing"));
+        let table = rest.split("\n[").next().unwrap();
+        assert!(table.contains(&key), "`{key}` is missing under [{section}]");
+    }
+}

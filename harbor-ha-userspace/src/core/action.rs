@@ -1,0 +1,102 @@
+//! What goes out of the core: effects as plain data.
+
+use harbor_ha_ebpf::units::{Nanos, Priority};
+
+/// One effect.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Send one advert.
+    Advert(Priority),
+    /// What the pulses say from now on; one goes out at once when the flags changed.
+    Pulse(PulseState),
+    /// Put the virtual addresses on the interface and announce them. Ends with [`super::Done::Serve`].
+    Serve,
+    /// Announce the virtual addresses this many times each.
+    Announce(u32),
+    /// Take the virtual addresses off the interface.
+    Withdraw,
+    /// Make PostgreSQL a primary. Ends with [`super::Done::Promote`].
+    Promote,
+    /// Write a checkpoint while still serving, so that the stop is short. Ends with [`super::Done::Checkpoint`].
+    Checkpoint,
+    /// Take the addresses off, then stop PostgreSQL with every child. Ends with [`super::Done::Stop`].
+    Stop(StopMode),
+    /// Start PostgreSQL. Ends with [`super::Done::Start`].
+    Start {
+        /// As a standby, else as the primary it was.
+        standby: bool,
+    },
+    /// Make this data directory a streaming standby of the peer. Ends with [`super::Done::Rejoin`].
+    Rejoin,
+    /// Set `synchronous_standby_names`. Ends with [`super::Done::SetSync`].
+    SetSync {
+        /// Whether the peer's WAL receiver is named, or nobody.
+        peer: bool,
+    },
+    /// Ask the peer's PostgreSQL for its facts. Ends with [`super::Input::PeerPostgres`].
+    AskPeer,
+    /// The role changed: log it, count it, tell the hooks.
+    Report(Report),
+    /// End the daemon.
+    Exit,
+}
+
+/// How PostgreSQL is stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopMode {
+    /// Fast shutdown within its limit, then immediate, then kill.
+    Fast,
+    /// Kill every process at once: the postmaster is dead or hung, and its children can still commit.
+    Kill,
+}
+
+/// What the pulses carry, besides what the pulse thread knows itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PulseState {
+    /// Bits of `wire::pulse::flag`.
+    pub flags: u16,
+    /// PostgreSQL timeline.
+    pub timeline: u32,
+    /// WAL position.
+    pub lsn: u64,
+    /// System identifier.
+    pub system_identifier: u64,
+}
+
+/// A change of role, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// State before.
+    pub from: super::VrrpState,
+    /// State after.
+    pub to: super::VrrpState,
+    /// Why, in a sentence.
+    pub why: String,
+}
+
+/// Collects what one input causes.
+#[derive(Debug, Default)]
+pub struct Actions {
+    list: Vec<Action>,
+    wake_at: Option<Nanos>,
+}
+
+impl Actions {
+    pub(super) fn push(&mut self, action: Action) {
+        self.list.push(action);
+    }
+
+    pub(super) fn set_wake(&mut self, at: Option<Nanos>) {
+        self.wake_at = at;
+    }
+
+    /// The effects, in the order in which they must begin.
+    pub fn drain(&mut self) -> std::vec::Drain<'_, Action> {
+        self.list.drain(..)
+    }
+
+    /// When the core wants to be called with [`super::Input::Wake`].
+    pub const fn wake_at(&self) -> Option<Nanos> {
+        self.wake_at
+    }
+}

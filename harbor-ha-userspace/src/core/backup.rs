@@ -1,0 +1,253 @@
+//! Not serving: when to take over, when to start PostgreSQL, when to rejoin, when to wait.
+
+use harbor_ha_ebpf::units::Nanos;
+use harbor_ha_ebpf::wire::pulse::flag;
+
+use super::facts::{AtRest, PgFacts};
+use super::peer::PeerRole;
+use super::promotable::promotable;
+use super::snapshot::Takeover;
+use super::{Action, Actions, After, Core, Leave, Local, Op, StopMode, VrrpState};
+
+/// How long a living peer may take to start its PostgreSQL before a standby serves in its place.
+pub(super) const PEER_START_LIMIT: Nanos = Nanos::from_secs(20);
+/// How long a standby may fail to stream from a serving peer before it rejoins by force.
+pub(super) const STREAM_PATIENCE: Nanos = Nanos::from_secs(15);
+
+impl Core {
+    pub(super) fn settle_backup(&mut self, now: Nanos, out: &mut Actions) {
+        if self.op.is_some() {
+            return;
+        }
+        if self.leave.take() == Some(Leave::Terminate) {
+            // PostgreSQL goes on: a standby that streams needs nobody.
+            out.push(Action::Exit);
+            return;
+        }
+        if self.link == Some(false) {
+            out.push(Action::Withdraw);
+            self.enter(now, VrrpState::Fault, "the interface is down", out);
+            return;
+        }
+        if self.resigned && now >= self.resigned_until {
+            self.resigned = false;
+        }
+        let role = self.peer.role();
+        if matches!(role, PeerRole::Standby) {
+            self.leaderless_since.get_or_insert(now);
+        } else {
+            self.leaderless_since = None;
+        }
+        if !self.rules.postgres {
+            self.settle_plain(now, role, out);
+            return;
+        }
+        match self.local.clone() {
+            Local::Unknown | Local::NotReady => {}
+            Local::Up(facts) if facts.in_recovery => self.as_standby(now, role, &facts, out),
+            Local::Up(facts) => self.as_primary(now, role, &facts, out),
+            Local::Rest(rest) => self.at_rest(now, role, &rest, out),
+        }
+    }
+
+    /// Plain VRRP (RFC 9568 §6.4.2).
+    fn settle_plain(&mut self, now: Nanos, role: PeerRole, out: &mut Actions) {
+        let serve = match role {
+            PeerRole::Dead | PeerRole::Resigned => true,
+            PeerRole::Unknown => now >= self.silence_until || self.priority().0 == 255,
+            PeerRole::Standby => self.peer.faulty() || (self.waited_without_leader(now) && self.outranks_peer()),
+            PeerRole::Primary => {
+                if self.rules.preempt && self.priority().0 > self.peer.priority() {
+                    let at = *self.preempt_at.get_or_insert(now.after(self.rules.preempt_delay));
+                    now >= at
+                } else {
+                    self.preempt_at = None;
+                    false
+                }
+            }
+        };
+        if serve {
+            self.preempt_at = None;
+            self.begin_serving(now, &format!("the peer is {}", name(role)), out);
+        }
+    }
+
+    /// PostgreSQL is a standby.
+    fn as_standby(&mut self, now: Nanos, role: PeerRole, facts: &PgFacts, out: &mut Actions) {
+        // The peer's adverts say nothing of its PostgreSQL: without pulses its server is asked.
+        if self.peer.pulse.state == harbor_ha_ebpf::records::State::Unknown && role == PeerRole::Primary {
+            self.ask(now, out);
+        }
+        // A standby names nobody, so that it waits for nobody once it is promoted.
+        if !facts.sync_names.is_empty() && !self.setting_sync && now >= self.retry_at {
+            self.setting_sync = true;
+            out.push(Action::SetSync { peer: false });
+        }
+        let take_over = match role {
+            PeerRole::Dead | PeerRole::Resigned => true,
+            PeerRole::Unknown => now >= self.silence_until,
+            PeerRole::Standby => self.peer_cannot_serve(now),
+            PeerRole::Primary => false,
+        };
+        if role == PeerRole::Primary && !facts.streaming {
+            self.not_streaming(now, facts, out);
+            return;
+        }
+        self.stalled_since = None;
+        if !take_over || now < self.retry_at {
+            if !take_over {
+                self.refusal = None;
+            }
+            return;
+        }
+        match promotable(Some(facts), self.peer.last_primary.as_ref(), self.rules.sync_required) {
+            Ok(()) => {
+                self.refusal = None;
+                self.op = Some(Op::Promote);
+                let takeover = self.takeover.get_or_insert_with(|| Takeover {
+                    why: "nobody serves",
+                    verdict_ns: now.0,
+                    ..Takeover::default()
+                });
+                self.why = format!("taking over: the peer is {}", name(role));
+                takeover.begun_ns = now.0;
+                out.push(Action::Promote);
+            }
+            Err(refusal) => {
+                if self.refusal != Some(refusal) {
+                    self.why = format!("refused to take over: {refusal}");
+                    out.push(Action::Report(super::Report { from: self.state, to: self.state, why: self.why.clone() }));
+                }
+                self.refusal = Some(refusal);
+            }
+        }
+    }
+
+    /// The peer lives and does not serve: is it our turn?
+    fn peer_cannot_serve(&self, now: Nanos) -> bool {
+        if self.peer.faulty() {
+            return true;
+        }
+        if self.peer.pulse.flags & flag::PG_PRIMARY != 0 {
+            // It is about to serve by itself.
+            return false;
+        }
+        if self.peer.postgres_up() {
+            // Two standbys: one of them, after a wait in which a primary would have been heard.
+            return self.waited_without_leader(now) && self.outranks_peer();
+        }
+        // A former primary that starts has every write: it goes first.
+        self.leaderless_since.is_some_and(|since| now >= since.after(PEER_START_LIMIT))
+    }
+
+    fn waited_without_leader(&self, now: Nanos) -> bool {
+        self.leaderless_since.is_some_and(|since| now >= since.after(self.rules.start_wait))
+    }
+
+    /// The later timeline, then the higher priority, then the greater address (RFC 9568 §6.4.3).
+    pub(super) fn outranks_peer(&self) -> bool {
+        let ours = (self.pulse.timeline, self.priority().0, self.rules.addresses.0);
+        let theirs = (self.peer.timeline().unwrap_or(0), self.peer.priority(), self.rules.addresses.1);
+        ours > theirs
+    }
+
+    fn not_streaming(&mut self, now: Nanos, facts: &PgFacts, out: &mut Actions) {
+        let since = *self.stalled_since.get_or_insert(now);
+        let forked = self.peer.timeline().is_some_and(|theirs| theirs > facts.timeline);
+        if forked && now >= since.after(STREAM_PATIENCE) && now >= self.retry_at {
+            self.why = "this standby does not follow the new timeline: it rejoins".to_owned();
+            // Stopped first, without resigning: it serves nobody.
+            self.stop(StopMode::Fast, After { resign: false, exit: false }, out);
+        }
+    }
+
+    /// PostgreSQL is a primary already, and this node does not serve: it was restarted, or waits to be heard.
+    fn as_primary(&mut self, now: Nanos, role: PeerRole, facts: &PgFacts, out: &mut Actions) {
+        let peer_says_primary =
+            self.peer.pulse.flags & flag::PG_PRIMARY != 0 && !matches!(role, PeerRole::Dead | PeerRole::Unknown);
+        if role == PeerRole::Primary || peer_says_primary {
+            self.two_primaries(now, facts.timeline, out);
+            return;
+        }
+        let claim = match role {
+            PeerRole::Standby | PeerRole::Dead | PeerRole::Resigned => true,
+            PeerRole::Primary => false,
+            PeerRole::Unknown => match &self.peer.postgres {
+                Some(theirs) if theirs.in_recovery => true,
+                Some(theirs) => {
+                    let theirs = theirs.timeline;
+                    self.compare_timelines(now, facts.timeline, theirs, out);
+                    return;
+                }
+                None => {
+                    self.ask(now, out);
+                    now >= self.silence_until
+                }
+            },
+        };
+        if claim {
+            self.begin_serving(now, "PostgreSQL of this node is the primary", out);
+        }
+    }
+
+    /// PostgreSQL does not run.
+    fn at_rest(&mut self, now: Nanos, role: PeerRole, rest: &AtRest, out: &mut Actions) {
+        if now < self.retry_at {
+            return;
+        }
+        let peer_is_primary =
+            role == PeerRole::Primary || self.peer.postgres.as_ref().is_some_and(|theirs| !theirs.in_recovery);
+        if rest.standby_signal && !rest.rejoin_pending && self.stalled_since.is_none() {
+            self.op = Some(Op::Start);
+            out.push(Action::Start { standby: true });
+            return;
+        }
+        if peer_is_primary {
+            self.op = Some(Op::Rejoin);
+            self.why = "the peer is the primary: rejoining as its standby".to_owned();
+            out.push(Action::Rejoin);
+            return;
+        }
+        // A former primary. Whether another one exists, only the peer can tell; so it is asked, as long as it takes.
+        self.ask(now, out);
+        let first_right_is_the_peers = self.resigned && now < self.resigned_until;
+        if rest.rejoin_pending || first_right_is_the_peers {
+            return;
+        }
+        match &self.peer.postgres {
+            Some(theirs) if theirs.timeline <= rest.timeline => {
+                self.op = Some(Op::Start);
+                self.why = "the peer is a standby: starting as the primary that this node was".to_owned();
+                out.push(Action::Start { standby: false });
+            }
+            Some(_) => {
+                self.why = "the peer is a standby on a later timeline: waiting until it serves".to_owned();
+            }
+            None => {
+                self.why =
+                    "this node was a primary and the peer's PostgreSQL does not answer: it may have taken over, \
+                            so this node does not start until the peer tells"
+                        .to_owned();
+            }
+        }
+    }
+
+    /// Puts the addresses up; PostgreSQL, where there is one, is a primary.
+    pub(super) fn begin_serving(&mut self, now: Nanos, why: &str, out: &mut Actions) {
+        self.enter(now, VrrpState::Master, why, out);
+        self.resigned = false;
+        self.op = Some(Op::Serve);
+        out.push(Action::Serve);
+        self.advert_now(now, out);
+    }
+}
+
+const fn name(role: PeerRole) -> &'static str {
+    match role {
+        PeerRole::Primary => "a weaker primary",
+        PeerRole::Standby => "alive and cannot serve",
+        PeerRole::Resigned => "resigning",
+        PeerRole::Dead => "silent",
+        PeerRole::Unknown => "unheard",
+    }
+}

@@ -1,0 +1,112 @@
+//! What comes into the core.
+
+use harbor_ha_ebpf::records::{Source, VerdictKind};
+use harbor_ha_ebpf::units::Nanos;
+
+use super::facts::{AtRest, PgFacts};
+
+/// Everything that can happen to a node.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// The detector's event.
+    Verdict(Verdict),
+    /// The instant that [`super::Actions::wake_at`] asked for, or any other: spurious wakes are harmless.
+    Wake,
+    /// The interface is up and has carrier, or not.
+    Link(bool),
+    /// News of this node's PostgreSQL.
+    Postgres {
+        /// When it was asked: what was read before the last action on the server ended is out of date.
+        asked: Nanos,
+        /// The news.
+        news: Postgres,
+    },
+    /// What the peer's PostgreSQL says of itself; `None`: it does not answer.
+    PeerPostgres(Option<PgFacts>),
+    /// An action ended.
+    Done(Done),
+    /// An operator, or the system, wants something.
+    Command(Command),
+}
+
+/// A verdict of the kernel, or of the fallback.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Verdict {
+    /// When, by the kernel's clock (`CLOCK_MONOTONIC`).
+    pub at: Nanos,
+    /// What.
+    pub kind: VerdictKind,
+    /// Which heartbeat.
+    pub source: Source,
+    /// The sender's priority.
+    pub priority: u8,
+    /// Pulses: flags.
+    pub flags: u16,
+    /// Pulses: PostgreSQL timeline.
+    pub timeline: u32,
+    /// Pulses: WAL position.
+    pub lsn: u64,
+    /// Pulses: system identifier, 0 when not known.
+    pub system_identifier: u64,
+}
+
+/// News of this node's PostgreSQL.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Postgres {
+    /// It answers.
+    Facts(PgFacts),
+    /// It does not run.
+    AtRest(AtRest),
+    /// The postmaster ended (its pidfd says so).
+    Exited,
+    /// A probe got no answer within its deadline.
+    NoAnswer,
+    /// It runs and refuses connections for now (starting, stopping, or full): neither health nor death.
+    NotReady,
+}
+
+/// How an action ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Done {
+    /// The addresses are on the interface and announced.
+    Serve(Result<Served, String>),
+    /// PostgreSQL accepts writes.
+    Promote(Result<Promoted, String>),
+    /// The addresses are off, PostgreSQL and every child of it are gone.
+    Stop(Result<(), String>),
+    /// A checkpoint ended, well or not: it only makes the stop after it shorter.
+    Checkpoint,
+    /// PostgreSQL was started.
+    Start(Result<(), String>),
+    /// The node is a streaming standby again.
+    Rejoin(Result<(), String>),
+    /// `synchronous_standby_names` is in force.
+    SetSync(Result<(), String>),
+}
+
+/// Stamps of [`Done::Serve`], `CLOCK_MONOTONIC`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Served {
+    /// The last address was on the interface.
+    pub vip: Nanos,
+    /// The first gratuitous ARP was sent.
+    pub garp: Nanos,
+}
+
+/// Stamps of [`Done::Promote`], `CLOCK_MONOTONIC`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Promoted {
+    /// `pg_promote` was sent.
+    pub asked: Nanos,
+    /// `pg_is_in_recovery()` said false.
+    pub promoted: Nanos,
+}
+
+/// What an operator, or the system, wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Hand the service to the peer and stay as its standby.
+    Switchover,
+    /// Hand the service to the peer if it can take it, then end (SIGTERM).
+    Terminate,
+}

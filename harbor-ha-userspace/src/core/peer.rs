@@ -1,0 +1,149 @@
+//! What we know of the other node, through its heartbeats and its PostgreSQL.
+
+use harbor_ha_ebpf::records::{Source, State, VerdictKind};
+use harbor_ha_ebpf::wire::pulse::flag;
+use serde::Serialize;
+
+use super::facts::{Lsn, PgFacts};
+use super::input::Verdict;
+
+/// One heartbeat as last heard.
+#[derive(Clone, Copy, Debug)]
+pub struct Heartbeat {
+    /// Alive, dead, resigned, or never heard.
+    pub state: State,
+    /// Last priority on the wire.
+    pub priority: u8,
+    /// Pulses: last flags.
+    pub flags: u16,
+    /// Pulses: last timeline.
+    pub timeline: u32,
+}
+
+impl Heartbeat {
+    const NEVER: Self = Self { state: State::Unknown, priority: 0, flags: 0, timeline: 0 };
+}
+
+/// The last sign that the peer gave as a primary: what a takeover must not fall behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct LastPrimary {
+    /// It counted this node as its synchronous standby.
+    pub sync: bool,
+    /// Its flushed WAL position.
+    pub lsn: Lsn,
+    /// Its timeline.
+    pub timeline: u32,
+}
+
+/// The other node.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// By adverts.
+    pub advert: Heartbeat,
+    /// By pulses.
+    pub pulse: Heartbeat,
+    /// Its PostgreSQL, when it last answered; `None` when it did not.
+    pub postgres: Option<PgFacts>,
+    /// Its last words as a primary.
+    pub last_primary: Option<LastPrimary>,
+}
+
+/// What the peer does, as far as can be known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PeerRole {
+    /// It serves the addresses.
+    Primary,
+    /// It lives and does not serve.
+    Standby,
+    /// It lives, does not serve, and asks us to.
+    Resigned,
+    /// Its deadline passed.
+    Dead,
+    /// Never heard.
+    Unknown,
+}
+
+impl Default for Peer {
+    fn default() -> Self {
+        Self { advert: Heartbeat::NEVER, pulse: Heartbeat::NEVER, postgres: None, last_primary: None }
+    }
+}
+
+impl Peer {
+    /// Takes a verdict in.
+    pub fn hear(&mut self, verdict: &Verdict) {
+        let heartbeat = match verdict.source {
+            Source::Advert => &mut self.advert,
+            Source::Pulse => &mut self.pulse,
+        };
+        match verdict.kind {
+            VerdictKind::Missed | VerdictKind::Stalled => {}
+            VerdictKind::Dead => heartbeat.state = State::Dead,
+            VerdictKind::Alive | VerdictKind::Said | VerdictKind::Resigned => {
+                let resigned = verdict.kind == VerdictKind::Resigned || verdict.flags & flag::RESIGN != 0;
+                heartbeat.state = if resigned { State::Resigned } else { State::Alive };
+                heartbeat.priority = verdict.priority;
+                heartbeat.flags = verdict.flags;
+                heartbeat.timeline = verdict.timeline;
+            }
+        }
+        let was_primary = heartbeat.flags & (flag::PRIMARY | flag::RESIGN) != 0;
+        if verdict.source == Source::Pulse && was_primary && verdict.timeline != 0 {
+            self.last_primary = Some(LastPrimary {
+                sync: verdict.flags & flag::SYNC != 0,
+                lsn: Lsn(verdict.lsn),
+                timeline: verdict.timeline,
+            });
+        }
+    }
+
+    /// Takes an answer of its PostgreSQL in.
+    pub fn answered(&mut self, facts: Option<PgFacts>) {
+        if let Some(facts) = &facts
+            && !facts.in_recovery
+        {
+            self.last_primary =
+                Some(LastPrimary { sync: facts.peer_is_sync, lsn: facts.lsn, timeline: facts.timeline });
+        }
+        self.postgres = facts;
+    }
+
+    /// By pulses where there ever were any, else by adverts, which only a primary sends.
+    pub fn role(&self) -> PeerRole {
+        match (self.pulse.state, self.advert.state) {
+            (State::Alive, _) if self.pulse.flags & flag::PRIMARY != 0 => PeerRole::Primary,
+            (State::Alive, _) => PeerRole::Standby,
+            (State::Resigned, _) => PeerRole::Resigned,
+            (State::Dead, _) => PeerRole::Dead,
+            (State::Unknown, State::Alive) => PeerRole::Primary,
+            (State::Unknown, State::Resigned) => PeerRole::Resigned,
+            (State::Unknown, State::Dead) => PeerRole::Dead,
+            (State::Unknown, State::Unknown) => PeerRole::Unknown,
+        }
+    }
+
+    /// Its timeline, by pulse or by its own PostgreSQL.
+    pub fn timeline(&self) -> Option<u32> {
+        let by_pulse = matches!(self.pulse.state, State::Alive | State::Resigned).then_some(self.pulse.timeline);
+        by_pulse.filter(|&timeline| timeline != 0).or_else(|| self.postgres.as_ref().map(|facts| facts.timeline))
+    }
+
+    /// Its priority on the wire.
+    pub const fn priority(&self) -> u8 {
+        match self.pulse.state {
+            State::Unknown => self.advert.priority,
+            State::Alive | State::Dead | State::Resigned => self.pulse.priority,
+        }
+    }
+
+    /// It says that it cannot serve.
+    pub const fn faulty(&self) -> bool {
+        self.pulse.flags & flag::FAULT != 0
+    }
+
+    /// Its PostgreSQL answers, by its own pulse.
+    pub const fn postgres_up(&self) -> bool {
+        self.pulse.flags & flag::PG_UP != 0
+    }
+}

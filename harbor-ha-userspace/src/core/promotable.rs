@@ -1,0 +1,134 @@
+//! May this standby become the primary, and if not, why not.
+
+use serde::Serialize;
+
+use super::facts::{Lsn, PgFacts};
+use super::peer::LastPrimary;
+
+/// A reason to refuse a takeover. Each has a sentence for the operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "reason")]
+pub enum NotPromotable {
+    /// PostgreSQL does not run, or does not answer.
+    Down,
+    /// Replay is paused: the tail of the WAL would have to wait for an operator.
+    Paused,
+    /// Replication is synchronous, and the primary did not count on this node at its last sign.
+    Behind {
+        /// What this node has.
+        ours: Lsn,
+        /// What the primary had.
+        theirs: Lsn,
+    },
+    /// Replication is synchronous, and this node has never heard of a primary since it started.
+    NeverHeard,
+    /// The primary was on a later timeline than this node replays.
+    Timeline {
+        /// Ours.
+        ours: u32,
+        /// The primary's.
+        theirs: u32,
+    },
+}
+
+impl std::fmt::Display for NotPromotable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Down => write!(f, "PostgreSQL of this node does not answer"),
+            Self::Paused => write!(f, "WAL replay is paused; run `SELECT pg_wal_replay_resume()`"),
+            Self::Behind { ours, theirs } => write!(
+                f,
+                "this node was no synchronous standby and has WAL up to {ours}, the primary had {theirs}: \
+                 acknowledged writes would be lost"
+            ),
+            Self::NeverHeard => write!(
+                f,
+                "this node has not heard of a primary since it started, so it cannot know whether it has every \
+                 acknowledged write"
+            ),
+            Self::Timeline { ours, theirs } => {
+                write!(f, "this node is on timeline {ours}, the primary was on {theirs}: it has to rejoin first")
+            }
+        }
+    }
+}
+
+/// Whether a standby with these facts may be promoted.
+///
+/// # Errors
+///
+/// The first reason against it.
+pub fn promotable(
+    facts: Option<&PgFacts>,
+    last: Option<&LastPrimary>,
+    sync_required: bool,
+) -> Result<(), NotPromotable> {
+    let facts = facts.ok_or(NotPromotable::Down)?;
+    if facts.replay_paused {
+        return Err(NotPromotable::Paused);
+    }
+    let Some(last) = last else {
+        return if sync_required { Err(NotPromotable::NeverHeard) } else { Ok(()) };
+    };
+    if last.timeline > facts.timeline {
+        return Err(NotPromotable::Timeline { ours: facts.timeline, theirs: last.timeline });
+    }
+    if sync_required && !last.sync && facts.lsn < last.lsn {
+        return Err(NotPromotable::Behind { ours: facts.lsn, theirs: last.lsn });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(lsn: u64, timeline: u32) -> PgFacts {
+        PgFacts {
+            in_recovery: true,
+            system_identifier: 1,
+            timeline,
+            lsn: Lsn(lsn),
+            streaming: true,
+            peer_is_sync: false,
+            sync_names: String::new(),
+            replay_paused: false,
+        }
+    }
+
+    const fn last(sync: bool, lsn: u64, timeline: u32) -> LastPrimary {
+        LastPrimary { sync, lsn: Lsn(lsn), timeline }
+    }
+
+    #[test]
+    fn a_synchronous_standby_may_lag_in_what_it_knows_of_itself() {
+        assert_eq!(promotable(Some(&facts(5, 1)), Some(&last(true, 9, 1)), true), Ok(()));
+    }
+
+    #[test]
+    fn an_asynchronous_one_must_have_all_that_the_primary_had() {
+        let behind = NotPromotable::Behind { ours: Lsn(8), theirs: Lsn(9) };
+        assert_eq!(promotable(Some(&facts(8, 1)), Some(&last(false, 9, 1)), true), Err(behind));
+        assert_eq!(promotable(Some(&facts(9, 1)), Some(&last(false, 9, 1)), true), Ok(()));
+        assert_eq!(promotable(Some(&facts(8, 1)), Some(&last(false, 9, 1)), false), Ok(()));
+    }
+
+    #[test]
+    fn a_standby_that_was_never_told_waits_for_an_operator() {
+        assert_eq!(promotable(Some(&facts(8, 1)), None, true), Err(NotPromotable::NeverHeard));
+        assert_eq!(promotable(Some(&facts(8, 1)), None, false), Ok(()));
+    }
+
+    #[test]
+    fn an_older_timeline_is_refused_whatever_the_policy() {
+        let refused = Err(NotPromotable::Timeline { ours: 1, theirs: 2 });
+        assert_eq!(promotable(Some(&facts(9, 1)), Some(&last(true, 1, 2)), false), refused);
+    }
+
+    #[test]
+    fn a_paused_or_absent_server_is_refused() {
+        let paused = PgFacts { replay_paused: true, ..facts(9, 1) };
+        assert_eq!(promotable(Some(&paused), Some(&last(true, 9, 1)), true), Err(NotPromotable::Paused));
+        assert_eq!(promotable(None, Some(&last(true, 9, 1)), true), Err(NotPromotable::Down));
+    }
+}

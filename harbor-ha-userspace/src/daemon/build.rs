@@ -1,0 +1,187 @@
+//! From settings to parts: everything that can fail at start fails here, before anything acts.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use futures_util::Stream;
+use harbor_ha_ebpf::units::Nanos;
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::config::settings::{Settings, Sync, VrrpVersion};
+use crate::core::Rules;
+use crate::core::rules::{master_down, pulse_wait};
+use crate::kernel::load::{self, Attached, LoadError};
+use crate::kernel::maps::{self, Maps};
+use crate::kernel::trace;
+use crate::kernel::verdicts::Verdicts;
+use crate::net::advert::Adverts;
+use crate::net::announce::Announcer;
+use crate::net::netlink::{Interface, LinkState, NetlinkError};
+use crate::net::pulse::{Identity, Pulses};
+use crate::net::realtime;
+use crate::pg::{OpenError, Pg};
+
+/// Why the daemon does not start. Nothing was changed on the host then.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// A folder or file of the daemon's own.
+    #[error("`{path}`: {source}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// Another daemon runs this instance.
+    #[error("another harbor-ha runs instance `{instance}` on this host (it holds `{path}`)")]
+    Running {
+        /// Name of the instance.
+        instance: String,
+        /// The lock.
+        path: PathBuf,
+    },
+    /// The interface.
+    #[error(transparent)]
+    Interface(#[from] NetlinkError),
+    /// The node's address is not on the interface.
+    #[error("`{interface}` does not have this node's address {address} (node.address); it has {found}")]
+    Address {
+        /// The interface.
+        interface: String,
+        /// What is configured.
+        address: std::net::Ipv4Addr,
+        /// What is there.
+        found: String,
+    },
+    /// A socket.
+    #[error("cannot open the socket for {what}: {source}; it needs root, or CAP_NET_RAW and CAP_NET_ADMIN")]
+    Socket {
+        /// What it is for.
+        what: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The kernel side.
+    #[error(transparent)]
+    Kernel(#[from] LoadError),
+    /// PostgreSQL.
+    #[error(transparent)]
+    Postgres(#[from] OpenError),
+}
+
+impl BuildError {
+    /// Exit status, after `sysexits.h`.
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Running { .. } => 75,
+            Self::Interface(_) | Self::Address { .. } | Self::Postgres(_) => 78,
+            Self::Socket { .. } => 77,
+            Self::File { .. } => 73,
+            Self::Kernel(_) => 69,
+        }
+    }
+}
+
+/// Everything that runs.
+pub(super) struct Parts {
+    pub interface: Interface,
+    pub adverts: Option<Adverts>,
+    pub announcer: Announcer,
+    pub pulses: Option<Pulses>,
+    pub maps: Maps,
+    pub verdicts: Verdicts,
+    pub pg: Option<Pg>,
+    pub attached: Attached,
+    pub memory: String,
+    /// Keeps the program's own maps (aya-log's, the constants) and the lock alive.
+    #[expect(dead_code, reason = "held, not read")]
+    pub held: (aya::Ebpf, Flock<File>),
+}
+
+/// Opens everything, in an order in which the host is changed last.
+pub(super) async fn parts(
+    settings: &Settings,
+) -> Result<(Parts, impl Stream<Item = LinkState> + Unpin + use<>), BuildError> {
+    let node = &settings.node;
+    for folder in [&node.runtime_dir, &node.state_dir] {
+        std::fs::create_dir_all(folder).map_err(|source| BuildError::File { path: folder.clone(), source })?;
+    }
+    let lock = lock(&node.runtime_dir.join(format!("{}.lock", node.instance)), &node.instance)?;
+    let (interface, link) = Interface::open(&node.interface).await?;
+    let found = interface.addresses().await?;
+    if !found.contains(&node.address) {
+        let found: Vec<_> = found.iter().map(ToString::to_string).collect();
+        return Err(BuildError::Address {
+            interface: node.interface.clone(),
+            address: node.address,
+            found: if found.is_empty() { "none".to_owned() } else { found.join(", ") },
+        });
+    }
+    let pg = settings.postgres.clone().map(|postgres| Pg::open(postgres, &node.state_dir)).transpose()?;
+    let socket = |what| move |source| BuildError::Socket { what, source };
+    let adverts = if settings.vrrp.adverts { Some(Adverts::open(settings).map_err(socket("adverts"))?) } else { None };
+    let announcer = Announcer::open(interface.index, interface.mac, &node.vips).map_err(socket("gratuitous ARP"))?;
+    let memory =
+        if settings.realtime.lock_memory { realtime::lock_memory() } else { "memory not locked by choice".to_owned() };
+    let traced = tracing::enabled!(target: "harbor_ha_ebpf", tracing::Level::DEBUG);
+    let mut ebpf = load::load(&node.bpffs, &node.instance, traced)?;
+    if traced {
+        trace::start(&mut ebpf);
+    }
+    let verdicts = maps::verdicts(&mut ebpf)?;
+    let mut maps = Maps::take(&mut ebpf)?;
+    maps.configure(settings)?;
+    let attached = load::attach(&mut ebpf, &node.bpffs, &node.instance, &node.interface, settings.xdp_mode)?;
+    let pulses = settings.pulse.as_ref().map(|pulse| {
+        let identity = Identity {
+            source: node.address,
+            peer: node.peer,
+            vrid: settings.vrrp.vrid.as_u8(),
+            priority: settings.vrrp.priority.0,
+        };
+        Pulses::start(pulse, identity, settings.realtime).map_err(socket("pulses"))
+    });
+    let pulses = pulses.transpose()?;
+    let verdicts = Verdicts::new(verdicts).map_err(socket("verdicts"))?;
+    let held = (ebpf, lock);
+    Ok((Parts { interface, adverts, announcer, pulses, maps, verdicts, pg, attached, memory, held }, link))
+}
+
+/// One daemon per instance and host.
+fn lock(path: &Path, instance: &str) -> Result<Flock<File>, BuildError> {
+    let failed = |source| BuildError::File { path: path.to_owned(), source };
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(path).map_err(failed)?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock)
+        .map_err(|_| BuildError::Running { instance: instance.to_owned(), path: path.to_owned() })
+}
+
+/// The core's view of the settings.
+pub fn rules(settings: &Settings) -> Rules {
+    let nanos = |duration: std::time::Duration| Nanos(duration.as_nanos() as u64);
+    let vrrp = &settings.vrrp;
+    let version = match vrrp.version {
+        VrrpVersion::V2 => 2,
+        VrrpVersion::V3 => 3,
+    };
+    let start_wait = match &settings.pulse {
+        Some(pulse) => pulse_wait(nanos(pulse.interval), u32::from(pulse.threshold)),
+        None => master_down(version, vrrp.priority, nanos(vrrp.advert_interval)),
+    };
+    Rules {
+        priority: vrrp.priority,
+        addresses: (settings.node.address.into(), settings.node.peer.into()),
+        adverts: vrrp.adverts,
+        advert_interval: nanos(vrrp.advert_interval),
+        start_wait,
+        preempt: vrrp.preempt,
+        preempt_delay: nanos(vrrp.preempt_delay),
+        announce_repeat: settings.announce.repeat,
+        announce_delay: nanos(settings.announce.delay),
+        announce_refresh: nanos(settings.announce.refresh),
+        announce_refresh_repeat: settings.announce.refresh_repeat,
+        postgres: settings.postgres.is_some(),
+        sync_required: settings.postgres.as_ref().is_some_and(|postgres| postgres.sync == Sync::Required),
+        probe_fall: settings.postgres.as_ref().map_or(1, |postgres| postgres.probe_fall),
+    }
+}

@@ -1,0 +1,22 @@
+//! The running daemon.
+//!
+//! ```text
+//!                    ┌ verdicts (ring buffer) ┐
+//!   monitor ─inputs─►│                        │
+//!   link ────inputs─►│  loop: core.handle()   ├─► perform: sockets, netlink, pulse thread
+//!   tasks ───inputs─►│                        │            └ tasks on PostgreSQL ─inputs─►
+//!   control ─asks───►└────────────────────────┘
+//! ```
+//!
+//! One loop owns the core. Every task ends with the loop; none holds anything that its end would leave half done, as
+//! PostgreSQL's own processes outlive the daemon and a rejoin keeps a journal.
+
+mod build;
+mod control;
+mod monitor;
+mod perform;
+mod run;
+
+pub use build::{BuildError, rules};
+pub use control::{Request, ask, socket_path};
+pub use run::run;

@@ -1,0 +1,172 @@
+//! The one place where actions meet adapters. It decides nothing.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc};
+
+use super::build::Parts;
+use crate::config::settings::Settings;
+use crate::core::{Action, Done, Input, Promoted, PulseState, Served, StopMode};
+use crate::net::clock;
+use crate::pg::{self, Pg, StartAs};
+
+/// PostgreSQL's own limit for `pg_promote`: a standby with a backlog needs its time.
+const PROMOTE_LIMIT: Duration = Duration::from_secs(60);
+/// A checkpoint before a hand-over; what it does not write then, the shutdown's own writes.
+const CHECKPOINT_LIMIT: Duration = Duration::from_secs(30);
+/// One question to a server that should answer at once.
+const ASK_LIMIT: Duration = Duration::from_secs(2);
+
+/// Performs actions; long ones as tasks that end with an input.
+pub(super) struct Performer {
+    settings: Settings,
+    inputs: mpsc::Sender<Input>,
+    look: Arc<Notify>,
+    said: PulseState,
+    /// Ends of short actions, to be handled before anything else.
+    pub done: VecDeque<Input>,
+    /// The core wants the daemon to end.
+    pub exit: bool,
+}
+
+impl Performer {
+    pub fn new(settings: Settings, inputs: mpsc::Sender<Input>, look: Arc<Notify>) -> Self {
+        Self { settings, inputs, look, said: PulseState::default(), done: VecDeque::new(), exit: false }
+    }
+
+    pub async fn perform(&mut self, parts: &Parts, action: Action) {
+        match action {
+            Action::Advert(priority) => {
+                if let Some(adverts) = &parts.adverts
+                    && let Err(error) = adverts.send(priority)
+                {
+                    tracing::warn!(%error, "advert not sent");
+                }
+            }
+            Action::Pulse(state) => {
+                let now = state.flags != self.said.flags;
+                self.said = state;
+                if let Some(pulses) = &parts.pulses {
+                    pulses.say(state, now);
+                }
+            }
+            Action::Serve => {
+                let result = self.serve(parts).await;
+                self.done.push_back(Input::Done(Done::Serve(result)));
+                self.look.notify_one();
+            }
+            Action::Announce(count) => announce(parts, count),
+            Action::Withdraw => self.withdraw(parts).await,
+            Action::Promote => self.task(parts, |pg| async move {
+                let result = pg.promote(PROMOTE_LIMIT).await;
+                let stamps = result.map(|stamps| Promoted { asked: stamps.asked, promoted: stamps.writable });
+                Done::Promote(stamps.map_err(|error| error.to_string()))
+            }),
+            Action::Checkpoint => self.task(parts, |pg| async move {
+                if let Err(error) = pg.checkpoint(CHECKPOINT_LIMIT).await {
+                    tracing::warn!(%error, "checkpoint before the hand-over");
+                }
+                Done::Checkpoint
+            }),
+            Action::Stop(mode) => {
+                self.withdraw(parts).await;
+                self.task(parts, move |pg| async move { Done::Stop(stop(&pg, mode).await) });
+            }
+            Action::Start { standby } => self.task(parts, move |pg| async move {
+                let role = if standby { StartAs::Standby } else { StartAs::Primary };
+                Done::Start(pg.start(role).await.map(|_| ()).map_err(|error| error.to_string()))
+            }),
+            Action::Rejoin => self.task(parts, |pg| async move {
+                let progress = |step| tracing::info!(?step, "rejoin");
+                let result = pg.rejoin(progress).await;
+                match &result {
+                    Ok(done) => {
+                        tracing::info!(rewound = done.rewound, timeline = done.timeline, took = ?done.took, "rejoined")
+                    }
+                    Err(error) => tracing::error!(%error, "rejoin failed"),
+                }
+                Done::Rejoin(result.map(|_| ()).map_err(|error| error.to_string()))
+            }),
+            Action::SetSync { peer } => self.task(parts, move |pg| async move {
+                let names = if peer { pg.settings().peer_name.clone() } else { String::new() };
+                let result = pg.set_sync(&names, ASK_LIMIT).await;
+                tracing::info!(names, ok = result.is_ok(), "synchronous_standby_names");
+                Done::SetSync(result.map_err(|error| error.to_string()))
+            }),
+            Action::AskPeer => {
+                if let Some(pg) = parts.pg.clone() {
+                    let inputs = self.inputs.clone();
+                    tokio::spawn(async move {
+                        let facts = pg.peer_facts(ASK_LIMIT).await;
+                        if let Err(error) = &facts {
+                            tracing::debug!(%error, "the peer's PostgreSQL does not answer");
+                        }
+                        let _ended = inputs.send(Input::PeerPostgres(facts.ok())).await;
+                    });
+                }
+            }
+            Action::Report(report) => {
+                if report.from == report.to {
+                    tracing::warn!(why = report.why, "refused");
+                } else {
+                    tracing::info!(from = %report.from, to = %report.to, why = report.why, "role changed");
+                }
+            }
+            Action::Exit => self.exit = true,
+        }
+    }
+
+    /// Runs a long action; its end, and fresh facts, come back as inputs.
+    fn task<F>(&self, parts: &Parts, action: impl FnOnce(Pg) -> F)
+    where
+        F: Future<Output = Done> + Send + 'static,
+    {
+        let Some(pg) = parts.pg.clone() else {
+            return;
+        };
+        let (inputs, look, action) = (self.inputs.clone(), Arc::clone(&self.look), action(pg));
+        tokio::spawn(async move {
+            let done = action.await;
+            let _ended = inputs.send(Input::Done(done)).await;
+            look.notify_one();
+        });
+    }
+
+    async fn serve(&self, parts: &Parts) -> Result<Served, String> {
+        for &vip in &self.settings.node.vips {
+            parts.interface.add(vip).await.map_err(|error| error.to_string())?;
+        }
+        let vip = clock::now();
+        let first = parts.announcer.send(1);
+        let garp = clock::now();
+        first.map_err(|error| error.to_string())?;
+        announce(parts, self.settings.announce.repeat.saturating_sub(1));
+        Ok(Served { vip, garp })
+    }
+
+    async fn withdraw(&self, parts: &Parts) {
+        for &vip in &self.settings.node.vips {
+            if let Err(error) = parts.interface.remove(vip).await {
+                tracing::error!(%error, "address not removed");
+            }
+        }
+    }
+}
+
+async fn stop(pg: &Pg, mode: StopMode) -> Result<(), String> {
+    let mode = match mode {
+        StopMode::Fast => pg::StopMode::Fast,
+        StopMode::Kill => pg::StopMode::Kill,
+    };
+    let stopped = pg.stop(mode).await;
+    tracing::info!(by = ?stopped.by, took = ?stopped.took, killed = stopped.killed.processes, "PostgreSQL stopped");
+    if stopped.killed.left.is_empty() { Ok(()) } else { Err(format!("processes {:?} do not die", stopped.killed.left)) }
+}
+
+fn announce(parts: &Parts, count: u32) {
+    if let Err(error) = parts.announcer.send(count) {
+        tracing::warn!(%error, "gratuitous ARP not sent");
+    }
+}

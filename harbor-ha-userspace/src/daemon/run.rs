@@ -1,0 +1,144 @@
+//! The loop.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use harbor_ha_ebpf::records::Source;
+use nix::sys::signal::Signal;
+use sd_notify::NotifyState;
+use serde_json::Value;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, mpsc};
+use tokio::time::{Instant, sleep_until};
+
+use super::build::{self, BuildError, Parts};
+use super::control::{self, Ask, Request};
+use super::monitor;
+use super::perform::Performer;
+use crate::config::settings::Settings;
+use crate::core::{Actions, Command, Core, Input};
+use crate::kernel::maps::PEER;
+use crate::net::clock;
+use crate::observe::status::{Heard, Status, rejects};
+
+/// Inputs that may wait for the loop: tasks and the monitor send a few a second, and wait when it is full.
+const INPUTS: usize = 64;
+/// Without a deadline of the core: look at the clock now and then all the same.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// Runs the daemon until SIGTERM or SIGINT has been obeyed.
+///
+/// # Errors
+///
+/// [`BuildError`]: it did not start, and changed nothing.
+pub async fn run(settings: Settings) -> Result<(), BuildError> {
+    let (mut parts, mut link) = build::parts(&settings).await?;
+    let socket = control::socket_path(&settings.node);
+    let mut asks = control::listen(&socket).map_err(|source| BuildError::File { path: socket.clone(), source })?;
+    let (inputs, mut arrivals) = mpsc::channel(INPUTS);
+    let look = Arc::new(Notify::new());
+    if let Some(pg) = parts.pg.clone() {
+        tokio::spawn(monitor::watch(pg, inputs.clone(), Arc::clone(&look)));
+    }
+    let mut performer = Performer::new(settings.clone(), inputs, look);
+    let mut core = Core::new(build::rules(&settings), clock::now());
+    let mut out = Actions::default();
+    let mut terminate = signal(SignalKind::terminate()).expect("SIGTERM can be caught");
+    let mut interrupt = signal(SignalKind::interrupt()).expect("SIGINT can be caught");
+    let watchdog = sd_notify::watchdog_enabled().map(|period| period / 3);
+    let mut bark = Instant::now();
+    notify(&[NotifyState::Ready, NotifyState::Status("running")]);
+    tracing::info!(instance = settings.node.instance, xdp = parts.attached.name(), "running");
+
+    while !performer.exit {
+        let wake = out.wake_at().map_or(IDLE, |at| Duration::from_nanos(at.since(clock::now()).0)).min(IDLE);
+        // Verdicts first: after a pause of this process the kernel's word must precede any timer of ours.
+        let input = match performer.done.pop_front() {
+            Some(input) => input,
+            None => tokio::select! {
+                biased;
+                verdict = parts.verdicts.next() => match verdict {
+                    Ok(verdict) => Input::Verdict(verdict),
+                    Err(error) => {
+                        tracing::error!(%error, "ring buffer");
+                        Input::Wake
+                    }
+                },
+                Some(input) = arrivals.recv() => input,
+                Some(link) = link.next() => Input::Link(link.up),
+                _ = terminate.recv() => terminated(Signal::SIGTERM),
+                _ = interrupt.recv() => terminated(Signal::SIGINT),
+                Some(ask) = asks.recv() => match answer(ask, &core, &parts, &settings) {
+                    Some(command) => Input::Command(command),
+                    None => continue,
+                },
+                () = sleep_until(Instant::now() + wake) => Input::Wake,
+            },
+        };
+        tracing::trace!(?input, "input");
+        core.handle(clock::now(), input, &mut out);
+        for action in out.drain().collect::<Vec<_>>() {
+            tracing::trace!(?action, "action");
+            performer.perform(&parts, action).await;
+        }
+        if watchdog.is_some_and(|period| bark.elapsed() >= period) {
+            bark = Instant::now();
+            notify(&[NotifyState::Watchdog]);
+        }
+    }
+    notify(&[NotifyState::Stopping]);
+    // Sends the last word of the pulses.
+    drop(parts.pulses.take());
+    let _gone = std::fs::remove_file(&socket);
+    tracing::info!("ended");
+    Ok(())
+}
+
+fn terminated(signal: Signal) -> Input {
+    tracing::info!(signal = signal.as_str(), "asked to end");
+    Input::Command(Command::Terminate)
+}
+
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(%error, "systemd does not listen");
+    }
+}
+
+/// Answers; a request that is a command comes back.
+fn answer(ask: Ask, core: &Core, parts: &Parts, settings: &Settings) -> Option<Command> {
+    let (answer, command) = match ask.request {
+        Request::Status => (status(core, parts, settings), None),
+        Request::Switchover => (serde_json::json!({"accepted": true}), Some(Command::Switchover)),
+    };
+    // A client that left does not want it.
+    let _gone = ask.answer.send(answer);
+    command
+}
+
+fn status(core: &Core, parts: &Parts, settings: &Settings) -> Value {
+    let now = clock::now();
+    let heard = |source| match parts.maps.detector(PEER, source) {
+        Ok(detector) => Heard::new(&detector, now.0),
+        Err(error) => {
+            tracing::warn!(%error, "status");
+            Heard::new(&harbor_ha_ebpf::records::Detector::default(), now.0)
+        }
+    };
+    let status = Status {
+        instance: settings.node.instance.clone(),
+        version: env!("CARGO_PKG_VERSION"),
+        now_ns: now.0,
+        core: core.snapshot(),
+        xdp_mode: parts.attached.name(),
+        realtime: parts.pulses.as_ref().map(|pulses| pulses.scheduling.clone()),
+        memory: parts.memory.clone(),
+        pulses: parts.pulses.as_ref().map(crate::net::pulse::Pulses::counters),
+        adverts_heard: heard(Source::Advert),
+        pulses_heard: heard(Source::Pulse),
+        rejects: rejects(parts.maps.stats(PEER).unwrap_or_default()),
+        strangers: parts.maps.strangers().map_or(0, |stats| stats.reject_source),
+    };
+    serde_json::to_value(&status).unwrap_or_else(|error| serde_json::json!({"error": error.to_string()}))
+}

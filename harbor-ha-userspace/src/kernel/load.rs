@@ -1,0 +1,242 @@
+//! Loads the program, attaches it, and pins its link and maps below the instance's folder.
+//!
+//! Pins keep detector and timers alive while the daemon is away. A later start finds the pinned maps, replaces the
+//! program of the pinned link in place, and goes on: no packet passes unseen in between. The timers' callbacks belong
+//! to the old program until the next packet of the peer sets the new one's.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use aya::maps::MapError;
+use aya::pin::PinError;
+use aya::programs::links::{FdLink, LinkError, PinnedLink};
+use aya::programs::xdp::{XdpLink, XdpMode};
+use aya::programs::{ProgramError, Xdp};
+use aya::{Ebpf, EbpfError, EbpfLoader};
+use harbor_ha_ebpf::names;
+use harbor_ha_ebpf::records::{Config, PeerConfig, Secrets, Stats, TimedDetector};
+
+use crate::config::settings::XdpMode as Wanted;
+
+/// The object that `build.rs` made.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/harbor-ha-ebpf"));
+
+/// Why the kernel side cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// Built with `AYA_BUILD_SKIP=1`.
+    #[error("this binary was built without its XDP program (AYA_BUILD_SKIP=1): build it again without that")]
+    NoObject,
+    /// The folder of the pins.
+    #[error("cannot use `{path}` for pins: {source}; is a BPF file system mounted there (`mount -t bpf bpf {mount}`)?")]
+    Pins {
+        /// The instance's folder.
+        path: PathBuf,
+        /// The BPF file system.
+        mount: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The kernel refuses the object.
+    #[error("the kernel refused the XDP program or its maps: {0}; `harbor-ha check` tells what this kernel can do")]
+    Load(#[from] EbpfError),
+    /// The verifier refuses, or the program cannot be attached.
+    #[error("cannot load or attach the XDP program on `{interface}`: {source}")]
+    Attach {
+        /// Interface.
+        interface: String,
+        /// What aya says, with the verifier's words.
+        source: ProgramError,
+    },
+    /// Another XDP program is there already.
+    #[error(
+        "`{interface}` already runs another XDP program; it is left alone. Detach that one first \
+         (`ip link set dev {interface} xdp off`) or run this instance on another interface"
+    )]
+    Foreign {
+        /// Interface.
+        interface: String,
+    },
+    /// A pin.
+    #[error("cannot pin below `{path}`: {source}")]
+    Pin {
+        /// The instance's folder.
+        path: PathBuf,
+        /// What aya says.
+        source: PinError,
+    },
+    /// A map.
+    #[error("map `{name}`: {source}")]
+    Map {
+        /// Its name.
+        name: &'static str,
+        /// What aya says.
+        source: MapError,
+    },
+    /// The link.
+    #[error("cannot replace the program of the pinned link: {0}")]
+    Link(#[from] LinkError),
+}
+
+/// How the program is attached; shown in `status`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attached {
+    /// In the driver.
+    Native,
+    /// On the socket buffer.
+    Generic,
+    /// As an earlier run attached it.
+    Adopted,
+}
+
+impl Attached {
+    /// One word for `status`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+            Self::Adopted => "adopted",
+        }
+    }
+}
+
+/// Folder of an instance's pins.
+pub fn pin_folder(bpffs: &Path, instance: &str) -> PathBuf {
+    bpffs.join(names::PIN_FOLDER).join(instance)
+}
+
+/// Loads the program with its maps pinned in `folder`, but attaches nothing yet.
+///
+/// # Errors
+///
+/// [`LoadError`]; nothing is attached then.
+pub fn load(bpffs: &Path, instance: &str, trace: bool) -> Result<Ebpf, LoadError> {
+    if OBJECT.is_empty() {
+        return Err(LoadError::NoObject);
+    }
+    let folder = pin_folder(bpffs, instance);
+    std::fs::create_dir_all(&folder).map_err(|source| LoadError::Pins {
+        path: folder.clone(),
+        mount: bpffs.to_owned(),
+        source,
+    })?;
+    drop_outdated(&folder);
+    let mut loader = EbpfLoader::new();
+    // aya-log's levels: 0 removes every trace from the program before the verifier sees it.
+    let level: u8 = if trace { 4 } else { 0 };
+    loader.override_global("AYA_LOG_LEVEL", &level, true);
+    for name in names::map::PINNED {
+        loader.map_pin_path(name, folder.join(name));
+    }
+    let mut ebpf = loader.load(OBJECT)?;
+    program(&mut ebpf).load().map_err(|source| LoadError::Attach { interface: instance.to_owned(), source })?;
+    Ok(ebpf)
+}
+
+/// Attaches the loaded program to `interface` and pins the link.
+///
+/// # Errors
+///
+/// [`LoadError`]; the interface is as it was then.
+pub fn attach(
+    ebpf: &mut Ebpf,
+    bpffs: &Path,
+    instance: &str,
+    interface: &str,
+    wanted: Wanted,
+) -> Result<Attached, LoadError> {
+    let folder = pin_folder(bpffs, instance);
+    let pin = folder.join(names::XDP_LINK);
+    let failed = |source| LoadError::Attach { interface: interface.to_owned(), source };
+    if let Ok(link) = PinnedLink::from_pin(&pin) {
+        if let Ok(link) = XdpLink::try_from(FdLink::from(link)) {
+            match program(ebpf).attach_to_link(link) {
+                Ok(_kept_by_the_pin) => return Ok(Attached::Adopted),
+                // The interface went away and came back: the link is a shell.
+                Err(error) => tracing::warn!(%error, "the pinned link is of no use any more, attaching anew"),
+            }
+        }
+        let _gone = std::fs::remove_file(&pin);
+    }
+    let tries: &[(XdpMode, Attached)] = match wanted {
+        Wanted::Auto => &[(XdpMode::Driver, Attached::Native), (XdpMode::Skb, Attached::Generic)],
+        Wanted::Native => &[(XdpMode::Driver, Attached::Native)],
+        Wanted::Generic => &[(XdpMode::Skb, Attached::Generic)],
+    };
+    let mut last = None;
+    for &(mode, attached) in tries {
+        match program(ebpf).attach(interface, mode) {
+            Ok(id) => {
+                let link = program(ebpf).take_link(id).map_err(failed)?;
+                let link: FdLink = link.try_into()?;
+                link.pin(&pin).map_err(|source| LoadError::Pin { path: folder, source })?;
+                return Ok(attached);
+            }
+            Err(error) => {
+                if is_busy(&error) {
+                    return Err(LoadError::Foreign { interface: interface.to_owned() });
+                }
+                tracing::info!(%error, mode = attached.name(), "XDP mode refused");
+                last = Some(error);
+            }
+        }
+    }
+    Err(failed(last.expect("at least one mode was tried")))
+}
+
+/// Removes every pin of an instance: the program leaves the interface, the maps leave the kernel.
+///
+/// # Errors
+///
+/// What the file system said; pins that were there before the failing one are gone.
+pub fn detach(bpffs: &Path, instance: &str) -> io::Result<Vec<PathBuf>> {
+    let folder = pin_folder(bpffs, instance);
+    let mut removed = Vec::new();
+    // The link first: without it no packet touches the maps.
+    for name in std::iter::once(names::XDP_LINK).chain(names::map::PINNED) {
+        let pin = folder.join(name);
+        match std::fs::remove_file(&pin) {
+            Ok(()) => removed.push(pin),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    for folder in [folder.as_path(), &bpffs.join(names::PIN_FOLDER)] {
+        match std::fs::remove_dir(folder) {
+            Ok(()) => removed.push(folder.to_owned()),
+            // Not there, or other instances have pins in it.
+            Err(_) => break,
+        }
+    }
+    Ok(removed)
+}
+
+/// Pinned maps of an older layout cannot be adopted: their pins go, and with them what they knew.
+fn drop_outdated(folder: &Path) {
+    let sizes = [
+        (names::map::CONFIG, size_of::<Config>()),
+        (names::map::SECRETS, size_of::<Secrets>()),
+        (names::map::PEER_CONFIG, size_of::<PeerConfig>()),
+        (names::map::PEERS, size_of::<TimedDetector>()),
+        (names::map::STATS, size_of::<Stats>()),
+    ];
+    let outdated = sizes.iter().any(|&(name, size)| {
+        aya::maps::MapInfo::from_pin(folder.join(name)).is_ok_and(|info| info.value_size() as usize != size)
+    });
+    if outdated {
+        tracing::warn!(folder = %folder.display(), "the pinned maps are of another version; starting with new ones");
+        for name in std::iter::once(names::XDP_LINK).chain(names::map::PINNED) {
+            let _absent = std::fs::remove_file(folder.join(name));
+        }
+    }
+}
+
+fn program(ebpf: &mut Ebpf) -> &mut Xdp {
+    let program = ebpf.program_mut(names::XDP_PROGRAM).expect("the object holds the program that it is built from");
+    program.try_into().expect("it is an XDP program")
+}
+
+/// `EBUSY`: somebody else's program is attached.
+fn is_busy(error: &ProgramError) -> bool {
+    matches!(error, ProgramError::SyscallError(error) if error.io_error.raw_os_error() == Some(libc::EBUSY))
+}

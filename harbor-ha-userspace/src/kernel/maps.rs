@@ -1,0 +1,154 @@
+//! Typed handles of the maps.
+
+use aya::Ebpf;
+use aya::maps::{Array, Map, MapData, RingBuf};
+use harbor_ha_ebpf::names::map as name;
+use harbor_ha_ebpf::records::{
+    Config, Detector, PEERS_MAX, PeerConfig, STRANGERS, Secrets, Source, Stats, TimedDetector, accept, slot,
+};
+use harbor_ha_ebpf::wire::siphash::Key;
+
+use super::load::LoadError;
+use crate::config::settings::{Settings, VrrpVersion};
+
+/// The pair has one peer, at this index.
+pub const PEER: u32 = 0;
+
+/// Every map that userspace touches.
+pub struct Maps {
+    config: Array<MapData, Config>,
+    secrets: Array<MapData, Secrets>,
+    peer_config: Array<MapData, PeerConfig>,
+    peers: Array<MapData, TimedDetector>,
+    stats: Array<MapData, Stats>,
+}
+
+impl Maps {
+    /// Takes the maps out of a loaded object.
+    ///
+    /// # Errors
+    ///
+    /// A map is missing or of another shape: the object is not ours.
+    pub fn take(ebpf: &mut Ebpf) -> Result<Self, LoadError> {
+        Ok(Self {
+            config: array(ebpf, name::CONFIG)?,
+            secrets: array(ebpf, name::SECRETS)?,
+            peer_config: array(ebpf, name::PEER_CONFIG)?,
+            peers: array(ebpf, name::PEERS)?,
+            stats: array(ebpf, name::STATS)?,
+        })
+    }
+
+    /// Tells the kernel who we are; keys and peers first, so that no packet is judged by half a configuration.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses a write.
+    pub fn configure(&mut self, settings: &Settings) -> Result<(), LoadError> {
+        self.write(&config(settings), &secrets(settings), &peers(settings))
+    }
+
+    /// Writes the records themselves.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses a write.
+    pub fn write(
+        &mut self,
+        config: &Config,
+        secrets: &Secrets,
+        peers: &[PeerConfig; PEERS_MAX],
+    ) -> Result<(), LoadError> {
+        self.secrets.set(0, secrets, 0).map_err(|source| LoadError::Map { name: name::SECRETS, source })?;
+        for (index, peer) in peers.iter().enumerate() {
+            let failed = |source| LoadError::Map { name: name::PEER_CONFIG, source };
+            self.peer_config.set(index as u32, peer, 0).map_err(failed)?;
+        }
+        self.config.set(0, config, 0).map_err(|source| LoadError::Map { name: name::CONFIG, source })
+    }
+
+    /// What the detector knows of one heartbeat.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses the read.
+    pub fn detector(&self, peer: u32, source: Source) -> Result<Detector, LoadError> {
+        let record = self.peers.get(&slot(peer, source), 0);
+        record.map(|record| record.detector).map_err(|source| LoadError::Map { name: name::PEERS, source })
+    }
+
+    /// Packet counters of a peer.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses the read.
+    pub fn stats(&self, peer: u32) -> Result<Stats, LoadError> {
+        self.stats.get(&peer, 0).map_err(|source| LoadError::Map { name: name::STATS, source })
+    }
+
+    /// Packet counters of senders that are no peer.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses the read.
+    pub fn strangers(&self) -> Result<Stats, LoadError> {
+        self.stats(STRANGERS)
+    }
+}
+
+/// The ring buffer of verdicts.
+///
+/// # Errors
+///
+/// It is missing: the object is not ours.
+pub fn verdicts(ebpf: &mut Ebpf) -> Result<RingBuf<MapData>, LoadError> {
+    take(ebpf, name::VERDICTS)?.try_into().map_err(|source| LoadError::Map { name: name::VERDICTS, source })
+}
+
+fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, LoadError> {
+    let missing = || aya::maps::MapError::InvalidName { name: name.to_owned() };
+    ebpf.take_map(name).ok_or_else(missing).map_err(|source| LoadError::Map { name, source })
+}
+
+fn array<V: aya::Pod>(ebpf: &mut Ebpf, name: &'static str) -> Result<Array<MapData, V>, LoadError> {
+    take(ebpf, name)?.try_into().map_err(|source| LoadError::Map { name, source })
+}
+
+fn config(settings: &Settings) -> Config {
+    let vrrp = &settings.vrrp;
+    let mut config = Config {
+        own_address: settings.node.address.octets(),
+        vrid: vrrp.vrid.as_u8(),
+        vrrp_version: match vrrp.version {
+            VrrpVersion::V2 => 2,
+            VrrpVersion::V3 => 3,
+        },
+        min_ttl: vrrp.min_ttl,
+        accept: if vrrp.adverts { accept::ADVERTS } else { 0 },
+        priority: vrrp.priority.0,
+        auth_type: u8::from(vrrp.password.is_some()),
+        advert_interval_ns: vrrp.advert_interval.as_nanos() as u64,
+        ..Config::default()
+    };
+    if let Some(pulse) = &settings.pulse {
+        config.accept |= accept::PULSES;
+        config.pulse_threshold = pulse.threshold;
+        config.pulse_port = pulse.port;
+        config.pulse_interval_ns = pulse.interval.as_nanos() as u64;
+        config.cluster_id = pulse.cluster_id;
+    }
+    config
+}
+
+fn secrets(settings: &Settings) -> Secrets {
+    Secrets {
+        pulse_key: settings.pulse.as_ref().map_or([0; 2], |pulse| Key::from_bytes(*pulse.key.reveal()).0),
+        password: settings.vrrp.password.as_ref().map_or([0; 8], |password| *password.reveal()),
+    }
+}
+
+fn peers(settings: &Settings) -> [PeerConfig; PEERS_MAX] {
+    let mut peers = [PeerConfig::default(); PEERS_MAX];
+    peers[PEER as usize].address = settings.node.peer.octets();
+    peers
+}

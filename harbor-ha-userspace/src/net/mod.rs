@@ -1,0 +1,8 @@
+//! The network, seen from userspace: adverts, gratuitous ARP, the pulse thread, links and addresses.
+
+pub mod advert;
+pub mod announce;
+pub mod clock;
+pub mod netlink;
+pub mod pulse;
+pub mod realtime;

@@ -1,0 +1,95 @@
+//! The answer of the status socket, one JSON object.
+
+use harbor_ha_ebpf::decide::filter::Reject;
+use harbor_ha_ebpf::records::{Detector, JITTER_SLOTS, State, Stats};
+use serde::Serialize;
+
+use crate::core::snapshot::Snapshot;
+use crate::net::pulse::Counters;
+
+/// Everything that `harbor-ha status` shows.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    /// Name of the instance.
+    pub instance: String,
+    /// Version of the daemon.
+    pub version: &'static str,
+    /// `CLOCK_MONOTONIC` of this answer; every other `*_ns` is to be compared with it.
+    pub now_ns: u64,
+    /// The core's view.
+    #[serde(flatten)]
+    pub core: Snapshot,
+    /// `native`, `generic` or `adopted`.
+    pub xdp_mode: &'static str,
+    /// How the pulse thread is scheduled; `None` without pulses.
+    pub realtime: Option<String>,
+    /// Whether memory is locked.
+    pub memory: String,
+    /// Pulses sent; `None` without pulses.
+    pub pulses: Option<Counters>,
+    /// The peer's adverts.
+    pub adverts_heard: Heard,
+    /// The peer's pulses.
+    pub pulses_heard: Heard,
+    /// Packets of the peer that were dropped, by reason; only reasons that occurred.
+    pub rejects: Vec<RejectCount>,
+    /// Packets of senders that are no peer.
+    pub strangers: u64,
+}
+
+/// One heartbeat of the peer, as the kernel counts it.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Heard {
+    /// `unknown`, `alive`, `dead` or `resigned`.
+    pub state: &'static str,
+    /// Valid packets.
+    pub arrivals: u64,
+    /// Age of the last one; `None` when there was none.
+    pub age_ns: Option<u64>,
+    /// Intervals without a packet.
+    pub missed: u64,
+    /// Expiries that ran too late to mean anything.
+    pub stalled: u64,
+    /// Verdicts of death.
+    pub deaths: u64,
+    /// Longest distance between two packets.
+    pub gap_max_ns: u64,
+    /// Slot n: deviations from the interval below 2^n µs.
+    pub jitter: [u32; JITTER_SLOTS],
+}
+
+/// Dropped packets of one reason.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct RejectCount {
+    /// The reason.
+    pub reason: &'static str,
+    /// How many.
+    pub count: u64,
+}
+
+impl Heard {
+    /// From the kernel's record.
+    pub fn new(detector: &Detector, now_ns: u64) -> Self {
+        Self {
+            state: match State::from_u32(detector.state) {
+                State::Unknown => "unknown",
+                State::Alive => "alive",
+                State::Dead => "dead",
+                State::Resigned => "resigned",
+            },
+            arrivals: detector.arrivals,
+            age_ns: (detector.arrivals > 0).then(|| now_ns.saturating_sub(detector.last_arrival_ns)),
+            missed: detector.missed_total,
+            stalled: detector.stalled,
+            deaths: detector.deaths,
+            gap_max_ns: detector.gap_max_ns,
+            jitter: detector.jitter,
+        }
+    }
+}
+
+/// The reasons that occurred.
+pub fn rejects(mut stats: Stats) -> Vec<RejectCount> {
+    let counts = Reject::ALL.map(|reject| RejectCount { reason: reject.name(), count: *reject.counter(&mut stats) });
+    counts.into_iter().filter(|reject| reject.count > 0).collect()
+}

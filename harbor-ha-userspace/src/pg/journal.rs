@@ -1,0 +1,90 @@
+//! The rejoin journal: one small file outside the data directory.
+//!
+//! As long as it is there, this node's server must not be started by anything but the rejoin: in the middle of one the
+//! directory may lack `standby.signal` (single-user recovery refuses it) or hold half of another server's files.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::control::exists;
+use super::settings::{sync_dir, write_durably};
+use super::{Pg, RejoinStep};
+
+/// What has to survive a crash of the daemon or the host.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Journal {
+    /// The cluster, so that a journal of another data directory is noticed.
+    pub(super) system_identifier: u64,
+    /// The last step that was begun.
+    pub(super) step: RejoinStep,
+    /// The node's own files are complete in the state directory: never save them again, they may be the peer's by now.
+    pub(super) files_saved: bool,
+    /// `pg_rewind` may have changed the directory.
+    pub(super) rewind_begun: bool,
+}
+
+impl Pg {
+    pub(super) fn journal_path(&self) -> PathBuf {
+        self.state_dir().join("rejoin.json")
+    }
+
+    /// A rejoin was begun and not finished: never start this server as a primary.
+    pub fn rejoin_pending(&self) -> bool {
+        exists(&self.journal_path())
+    }
+
+    pub(super) fn read_journal(&self) -> Result<Option<Journal>, JournalError> {
+        let path = self.journal_path();
+        match fs::read(&path) {
+            Ok(bytes) => match serde_json::from_slice(&bytes) {
+                Ok(journal) => Ok(Some(journal)),
+                Err(source) => Err(JournalError::Unreadable { path, source }),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(JournalError::Io { path, source }),
+        }
+    }
+
+    pub(super) fn write_journal(&self, journal: &Journal) -> Result<(), JournalError> {
+        let path = self.journal_path();
+        let written = || {
+            fs::create_dir_all(self.state_dir())?;
+            write_durably(&path, serde_json::to_string_pretty(journal)?.as_bytes())
+        };
+        written().map_err(|source| JournalError::Io { path: path.clone(), source })
+    }
+
+    pub(super) fn remove_journal(&self) -> Result<(), JournalError> {
+        let path = self.journal_path();
+        let removed = || match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => sync_dir(self.state_dir()),
+        };
+        removed().map_err(|source| JournalError::Io { path: path.clone(), source })
+    }
+}
+
+/// The journal cannot be kept, so nothing may be done that it would have to remember.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// Reading or writing failed.
+    #[error("rejoin journal `{path}`: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// There, and not understood. For the operator: it may be of another version.
+    #[error("rejoin journal `{path}` makes no sense: {source}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Where.
+        source: serde_json::Error,
+    },
+}

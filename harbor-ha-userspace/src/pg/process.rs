@@ -1,0 +1,122 @@
+//! Running PostgreSQL's programs as the data directory's owner, and reading the log they leave.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, SystemTime};
+
+use nix::unistd::{User, geteuid, getgrouplist, setgid, setgroups, setsid, setuid};
+
+use super::Pg;
+
+/// What a program gets of our environment; the rest may hold secrets (`HARBOR_HA_…`) or misguide it (`PG…`).
+const ENVIRONMENT: [&str; 6] = ["PATH", "LANG", "LC_ALL", "LC_MESSAGES", "TZ", "LD_LIBRARY_PATH"];
+/// How much of a log an error carries.
+const TAIL_BYTES: u64 = 2000;
+
+/// Where the log stood before something was tried.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LogMark {
+    length: u64,
+    at: SystemTime,
+}
+
+impl Pg {
+    /// A command that runs as the owner, in the data directory, in a session of its own, with no descriptor of ours:
+    /// signals to the daemon's group and its death do not touch it.
+    pub(super) fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(self.data_dir()).stdin(Stdio::null());
+        command.env_clear();
+        for name in ENVIRONMENT {
+            if let Some(value) = std::env::var_os(name) {
+                command.env(name, value);
+            }
+        }
+        let owner = self.owner();
+        let user = User::from_uid(owner.uid).ok().flatten();
+        if let Some(user) = &user {
+            command.env("HOME", &user.dir).env("USER", &user.name);
+        }
+        // All its groups, as a login would give them: a server's key may be readable by a group (`ssl-cert`) only.
+        let name = user.and_then(|user| std::ffi::CString::new(user.name).ok());
+        let groups = name.and_then(|name| getgrouplist(&name, owner.gid).ok()).unwrap_or_else(|| vec![owner.gid]);
+        let change = geteuid().is_root();
+        let become_owner = move || {
+            setsid()?;
+            if change {
+                setgroups(&groups)?;
+                setgid(owner.gid)?;
+                setuid(owner.uid)?;
+            }
+            Ok(())
+        };
+        // SAFETY: between fork and exec only system calls are made; what they read was allocated before the fork.
+        unsafe { command.pre_exec(become_owner) };
+        command
+    }
+
+    /// Runs a program to its end, and kills it at the limit or when the future is dropped.
+    pub(super) async fn run(&self, command: Command, within: Duration) -> io::Result<Output> {
+        let mut command = tokio::process::Command::from(command);
+        command.kill_on_drop(true);
+        match tokio::time::timeout(within, command.output()).await {
+            Ok(output) => output,
+            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, format!("not finished after {within:?}"))),
+        }
+    }
+
+    /// What the server says before, or instead of, its own log: outside the data directory, as `pg_rewind` would
+    /// replace it by the peer's.
+    pub fn log_path(&self) -> PathBuf {
+        self.state_dir().join("postgresql.log")
+    }
+
+    /// Opened by us and inherited by the server, so that the owner needs no access to the state directory.
+    pub(super) fn open_log(&self) -> io::Result<File> {
+        fs::create_dir_all(self.state_dir())?;
+        OpenOptions::new().create(true).append(true).mode(0o640).open(self.log_path())
+    }
+
+    pub(super) fn mark_log(&self) -> LogMark {
+        let length = fs::metadata(self.log_path()).map_or(0, |meta| meta.len());
+        LogMark { length, at: SystemTime::now() }
+    }
+
+    /// The last words since the mark: of our log, and of the newest file of `PGDATA/log` if the collector writes there.
+    pub(super) fn log_since(&self, mark: LogMark) -> String {
+        let mut text = tail(&self.log_path(), mark.length).unwrap_or_default();
+        let recent = |entry: fs::DirEntry| {
+            let changed = entry.metadata().ok()?.modified().ok()?;
+            (changed >= mark.at).then(|| (changed, entry.path()))
+        };
+        let collected = fs::read_dir(self.in_data_dir("log")).ok();
+        let newest = collected.and_then(|entries| entries.flatten().filter_map(recent).max());
+        if let Some((_, path)) = newest {
+            text.push_str(&tail(&path, 0).unwrap_or_default());
+        }
+        let text = text.trim();
+        if text.is_empty() { "its log says nothing".to_owned() } else { text.to_owned() }
+    }
+}
+
+fn tail(path: &Path, from: u64) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(from.max(length.saturating_sub(TAIL_BYTES))))?;
+    let mut bytes = Vec::new();
+    file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The words of a program that failed.
+pub(super) fn words(output: &Output) -> String {
+    let text = [&output.stderr[..], &output.stdout[..]].concat();
+    let text = String::from_utf8_lossy(&text);
+    let keep = text.len().saturating_sub(TAIL_BYTES as usize);
+    let start = (keep..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    format!("{}: {}", output.status, text[start..].trim())
+}
