@@ -23,7 +23,7 @@ const CALM_LIMIT: Duration = Duration::from_secs(30);
 const TAKEOVER_LIMIT: Duration = Duration::from_secs(30);
 /// A rewind, or a base backup of a small cluster.
 const REJOIN_LIMIT: Duration = Duration::from_secs(60);
-/// The takeover goes on a little after the first write: the second burst of announcements, the status.
+/// The takeover goes on a little after the first write.
 const STATUS_LIMIT: Duration = Duration::from_secs(5);
 
 /// A lab with its client, ready for rounds.
@@ -75,7 +75,8 @@ impl<'a> Drill<'a> {
     fn wait_rows(&self, round: u32, by: Side) -> Result<()> {
         self.lab.wait(&format!("{ROWS} rows are acknowledged by {by}"), CALM_LIMIT, || {
             let count = self.writer.count(round, by);
-            ensure!(count >= ROWS, "{count} so far; last error: {}", self.writer.last_error());
+            let (said, error) = (self.lab.status(by).map(|status| status.summary()), self.writer.last_error());
+            ensure!(count >= ROWS, "{count} so far; {by}: {}; last error: {error}", said.unwrap_or_default());
             Ok(())
         })
     }
@@ -87,15 +88,14 @@ impl<'a> Drill<'a> {
             ensure!(round.first_write_ns.is_some(), "last error: {}", self.writer.last_error());
             Ok(())
         })?;
-        self.wait_rows(round.number, new).context("after the takeover")?;
-        round.garp_ns = self.capture.first_after(fault_ns, VIP, lab.state().mac(new.name()));
-        let told = lab.wait("the takeover's stamps", STATUS_LIMIT, || {
-            let status = lab.node(new).status()?;
-            round.take_stamps(&status);
-            ensure!(round.promoted_ns.is_some(), "none after the fault in the status of {new}");
+        lab.wait("the takeover is stamped and announced", STATUS_LIMIT, || {
+            round.garp_ns = self.capture.first_after(fault_ns, VIP, lab.state().mac(new.name()));
+            round.take_stamps(&lab.node(new).status()?);
+            ensure!(round.promoted_ns.is_some(), "no stamps after the fault in the status of {new}");
+            ensure!(round.garp_ns.is_some(), "the client host saw no announcement by {new}");
             Ok(())
-        });
-        told.context("no stamps of this takeover")
+        })?;
+        self.wait_rows(round.number, new).context("after the takeover")
     }
 
     fn rejoin(&self, round: &mut Round, new: Side) -> Result<()> {
