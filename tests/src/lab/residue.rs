@@ -27,7 +27,19 @@ pub fn of(run: &str) -> Vec<String> {
 }
 
 /// What is left of labs that are no more: of no living one, in this checkout or another.
+///
+/// Looks again for a while: what another process builds or takes down at this moment is not left behind.
 pub fn of_all() -> Vec<String> {
+    for _ in 0..30 {
+        if at_this_moment().is_empty() {
+            return Vec::new();
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    at_this_moment()
+}
+
+fn at_this_moment() -> Vec<String> {
     let names = |folder: &Path, prefix: &str| -> Vec<String> {
         let entries = fs::read_dir(folder).into_iter().flatten().flatten();
         let named = entries.filter_map(|entry| entry.file_name().to_str()?.strip_prefix(prefix).map(str::to_owned));

@@ -32,9 +32,16 @@ pub fn down(state: &State) {
             let _ = Command::new("ip").args(["netns", "del", &name]).status();
         }
     }
-    for folder in [&state.home, &state.folder()] {
-        delete(folder);
+    // `state.json` goes last: whoever is killed before that leaves something that can be found again.
+    for entry in fs::read_dir(state.folder()).into_iter().flatten().flatten() {
+        if entry.file_name() != "state.json" {
+            delete(&entry.path());
+        }
     }
+    if state.home != state.folder() {
+        delete(&state.home);
+    }
+    delete(&state.folder());
     let _ = fs::remove_file(state::index().join(&state.run));
     let _ = fs::remove_dir(state::index());
     let _ = fs::remove_file(state::labs().join(format!(".{}.lock", state.run)));
@@ -56,9 +63,13 @@ fn kill_below(folder: &Path) {
 }
 
 /// A program that was just killed may still have made a file: once more, then.
-fn delete(folder: &Path) {
+fn delete(path: &Path) {
     for _ in 0..20 {
-        if fs::remove_dir_all(folder).is_ok() || !folder.exists() {
+        if !path.is_dir() {
+            let _ = fs::remove_file(path);
+            return;
+        }
+        if fs::remove_dir_all(path).is_ok() {
             return;
         }
         std::thread::sleep(Duration::from_millis(10));
@@ -72,6 +83,21 @@ pub fn clean_orphans() {
             eprintln!("lab {}: its owner died, taking it down", state.run);
             down(&state);
         }
+    }
+    for run in fs::read_dir(state::labs()).into_iter().flatten().flatten() {
+        forget_unborn(&run.path());
+    }
+}
+
+/// A folder whose maker was killed before it could write who it is; nothing was built for it yet.
+fn forget_unborn(folder: &Path) {
+    let age = fs::metadata(folder).and_then(|it| it.modified()).ok().and_then(|at| at.elapsed().ok());
+    let old = age.is_some_and(|age| age > Duration::from_secs(60));
+    if let (true, true, Some(run)) = (old, folder.is_dir(), folder.file_name())
+        && !folder.join("state.json").exists()
+    {
+        delete(folder);
+        let _ = fs::remove_file(state::index().join(run));
     }
 }
 

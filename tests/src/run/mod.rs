@@ -12,7 +12,7 @@ use crate::lab::fault::Fault;
 use crate::lab::node::Status;
 use crate::lab::state::VIP;
 use crate::lab::writer::Writer;
-use crate::lab::{Lab, Side};
+use crate::lab::{Lab, Side, clock};
 use report::Round;
 
 /// Rows that a round sees acknowledged before its fault, and after its takeover.
@@ -101,8 +101,12 @@ impl<'a> Drill<'a> {
     fn rejoin(&self, round: &mut Round, new: Side) -> Result<()> {
         let lab = self.lab;
         lab.heal()?;
+        if round.first_write_ns.is_none() {
+            // Nobody took over: the old primary may serve again, which is no rejoin.
+            return lab.wait_serving(lab.primary()?, REJOIN_LIMIT);
+        }
         lab.wait_serving(new, REJOIN_LIMIT)?;
-        round.rejoined_ns = Some(crate::lab::clock::now_ns());
+        round.rejoined_ns = Some(clock::now_ns());
         Ok(())
     }
 
@@ -112,7 +116,7 @@ impl<'a> Drill<'a> {
         round.acked = acks.iter().filter(|ack| ack.round == round.number).count();
         let there = self.lab.node(self.lab.primary()?).postgres().rows()?;
         let gone = acks.iter().filter(|ack| !there.contains(&ack.id) && self.missing.insert(ack.id));
-        round.lost = gone.count();
+        round.lost = Some(gone.count());
         Ok(())
     }
 }

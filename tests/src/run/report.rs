@@ -34,8 +34,8 @@ pub struct Round {
     pub why: String,
     /// Rows acknowledged in this round.
     pub acked: usize,
-    /// Acknowledged rows that this round's end did not find any more.
-    pub lost: usize,
+    /// Acknowledged rows that this round's end did not find any more; `None`: they could not be counted.
+    pub lost: Option<usize>,
     /// What did not happen in time.
     pub problems: Vec<String>,
 }
@@ -65,7 +65,7 @@ impl Round {
             rejoined_ns: None,
             why: String::new(),
             acked: 0,
-            lost: 0,
+            lost: None,
             problems: Vec::new(),
         }
     }
@@ -78,8 +78,8 @@ impl Round {
     pub fn complaints(&self) -> Vec<String> {
         let mut list: Vec<String> =
             self.problems.iter().map(|problem| format!("round {}: {problem}", self.number)).collect();
-        if self.lost > 0 {
-            list.push(format!("round {}: {} acknowledged rows are lost", self.number, self.lost));
+        if let Some(lost) = self.lost.filter(|lost| *lost > 0) {
+            list.push(format!("round {}: {lost} acknowledged rows are lost", self.number));
         }
         list
     }
@@ -105,7 +105,8 @@ impl Round {
                 None => writeln!(text, "  {:>10}     {what}", "-"),
             };
         }
-        let _ = writeln!(text, "  {:>10}     rows acknowledged, {} lost", self.acked, self.lost);
+        let lost = self.lost.map_or_else(|| "?".to_owned(), |lost| lost.to_string());
+        let _ = writeln!(text, "  {:>10}     rows acknowledged, {lost} lost", self.acked);
         for problem in &self.problems {
             let _ = writeln!(text, "  {:>10}     {problem}", "FAILED");
         }
@@ -148,7 +149,8 @@ pub fn summary(rounds: &[Round]) -> String {
             None => writeln!(text, "{name:<16}{:>10}{:>10}{:>10} {count:>3}", "-", "-", "-"),
         };
     }
-    let (acked, lost): (usize, usize) = (rounds.iter().map(|it| it.acked).sum(), rounds.iter().map(|it| it.lost).sum());
+    let acked: usize = rounds.iter().map(|it| it.acked).sum();
+    let lost: usize = rounds.iter().filter_map(|it| it.lost).sum();
     let _ = writeln!(text, "{acked} rows acknowledged, {lost} lost");
     text
 }
