@@ -80,8 +80,8 @@ pub enum Done {
     Start(Result<(), String>),
     /// The node is a streaming standby again.
     Rejoin(Result<(), String>),
-    /// `synchronous_standby_names` is in force.
-    SetSync(Result<(), String>),
+    /// This `synchronous_standby_names` is in force.
+    SetSync(Result<String, String>),
 }
 
 /// Stamps of [`Done::Serve`], `CLOCK_MONOTONIC`.

@@ -20,8 +20,11 @@ impl Core {
                     takeover.promoted_ns = stamps.promoted.0;
                 }
                 if let Local::Up(facts) = &mut self.local {
-                    // The next facts tell the rest; these two are certain.
+                    // The next facts tell the rest; these are certain. Nobody streams from a new primary yet: its
+                    // `streaming` so far was that of our own receiver.
                     facts.in_recovery = false;
+                    facts.streaming = false;
+                    facts.peer_is_sync = false;
                     facts.timeline += 1;
                     if !facts.sync_names.is_empty() && !self.setting_sync {
                         self.setting_sync = true;

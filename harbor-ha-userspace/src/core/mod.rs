@@ -313,9 +313,13 @@ impl Core {
             }
             Done::SetSync(result) => {
                 self.setting_sync = false;
-                if let Err(error) = result {
-                    self.retry_at = now.after(RETRY);
-                    self.why = format!("cannot set `synchronous_standby_names`: {error}");
+                match (result, &mut self.local) {
+                    (Ok(names), Local::Up(facts)) => facts.sync_names = names,
+                    (Ok(_), Local::Unknown | Local::NotReady | Local::Rest(_)) => {}
+                    (Err(error), _) => {
+                        self.retry_at = now.after(RETRY);
+                        self.why = format!("cannot set `synchronous_standby_names`: {error}");
+                    }
                 }
             }
         }

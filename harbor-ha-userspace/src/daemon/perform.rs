@@ -79,8 +79,8 @@ impl Performer {
                 Done::Start(pg.start(role).await.map(|_| ()).map_err(|error| error.to_string()))
             }),
             Action::Rejoin => self.task(parts, |pg| async move {
-                let progress = |step| tracing::info!(?step, "rejoin");
-                let result = pg.rejoin(progress).await;
+                // The room logs each step itself.
+                let result = pg.rejoin(|_step| ()).await;
                 match &result {
                     Ok(done) => {
                         tracing::info!(rewound = done.rewound, timeline = done.timeline, took = ?done.took, "rejoined")
@@ -93,7 +93,7 @@ impl Performer {
                 let names = if peer { pg.settings().peer_name.clone() } else { String::new() };
                 let result = pg.set_sync(&names, ASK_LIMIT).await;
                 tracing::info!(names, ok = result.is_ok(), "synchronous_standby_names");
-                Done::SetSync(result.map_err(|error| error.to_string()))
+                Done::SetSync(result.map(|()| names).map_err(|error| error.to_string()))
             }),
             Action::AskPeer => {
                 if let Some(pg) = parts.pg.clone() {

@@ -81,6 +81,18 @@ impl Pg {
         (is_in(pid, self.data_dir()) && is_postgres(pid)).then_some(postmaster)
     }
 
+    /// Removes `postmaster.pid` when the process that it names is dead and only waits to be reaped.
+    ///
+    /// PostgreSQL asks with `kill(pid, 0)`, which a zombie answers; a container whose init is slow to reap would keep
+    /// the server down. Every other leftover lock is PostgreSQL's own to judge, shared memory included.
+    pub(super) fn clear_lock_of_zombie(&self) -> io::Result<()> {
+        let path = self.in_data_dir("postmaster.pid");
+        let Ok(text) = fs::read_to_string(&path) else { return Ok(()) };
+        let pid = text.lines().next().and_then(|line| line.trim().parse::<i32>().ok());
+        let zombie = pid.is_some_and(|pid| is_zombie(pid.abs()));
+        if zombie && self.holders().is_empty() { fs::remove_file(&path) } else { Ok(()) }
+    }
+
     /// Every postgres that works in the data directory: postmaster, backends, single-user ones.
     pub(super) fn servers(&self) -> Vec<Postmaster> {
         let pinned = self.inhabitants().into_iter().filter_map(Postmaster::pin);
@@ -114,4 +126,10 @@ fn exe_begins(pid: i32, names: &[&str]) -> bool {
     let Ok(exe) = fs::read_link(format!("/proc/{pid}/exe")) else { return false };
     let exe = exe.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     names.iter().any(|name| exe.starts_with(name))
+}
+
+/// `/proc/PID/stat`: the state follows the name, which is in brackets and may hold anything.
+fn is_zombie(pid: i32) -> bool {
+    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
+    stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('Z'))
 }
