@@ -6,16 +6,20 @@
 use std::time::Duration;
 
 use harbor_ha_ebpf::units::Nanos;
+use nix::sys::signal::Signal;
 use nix::time::{ClockId, clock_gettime};
 use tokio::time::Instant;
 
 use super::Pg;
-use super::connect::SqlError;
+use super::connect::{Session, SqlError};
+use super::watch::Postmaster;
 
 /// Between two questions: a millisecond of certainty costs one wake-up of one backend.
 const POLL: Duration = Duration::from_millis(1);
 /// A question that was asked gets this long, so that the limit tells a slow promotion from a silent server.
 const LEAST: Duration = Duration::from_millis(100);
+/// A WAL receiver ends within a millisecond; one that is deep in a flush is left to the startup process.
+const RECEIVER_LIMIT: Duration = Duration::from_millis(20);
 
 /// When what happened, by `CLOCK_MONOTONIC`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +53,7 @@ impl Pg {
         let deadline = Instant::now() + within;
         let left = || deadline.saturating_duration_since(Instant::now());
         let session = self.session(within).await?;
+        self.end_wal_receiver(&session).await?;
         let sql = "SELECT CASE WHEN pg_is_in_recovery() THEN pg_promote(false)::text ELSE 'primary' END";
         let answer = session.ask_one("`pg_promote`", sql, left()).await?;
         let signalled = monotonic();
@@ -68,6 +73,22 @@ impl Pg {
             }
             tokio::time::sleep(POLL).await;
         }
+    }
+
+    /// Ends the WAL receiver and waits until it is gone.
+    ///
+    /// Else the startup process ends it, in sleeps of 100 ms that a lost wake-up makes last to their end: the dying
+    /// receiver sets a latch that the promotion's own signal has set already (`ShutdownWalRcv`).
+    async fn end_wal_receiver(&self, session: &Session) -> Result<(), SqlError> {
+        let sql = "SELECT coalesce((SELECT pid FROM pg_stat_wal_receiver), 0)";
+        let pid = session.ask_one("the WAL receiver", sql, LEAST).await?;
+        let receiver = pid.parse().ok().filter(|&pid: &i32| pid > 1).and_then(Postmaster::pin);
+        if let Some(receiver) = receiver {
+            receiver.signal(Signal::SIGTERM);
+            // Not gone in time: the startup process waits for it, and the promotion goes on.
+            let _late = tokio::time::timeout(RECEIVER_LIMIT, receiver.exited()).await;
+        }
+        Ok(())
     }
 
     /// Writes a checkpoint: after a promotion, so that `pg_rewind` sees the new timeline in the control file, and a
