@@ -257,7 +257,6 @@ impl Core {
             self.local = if after.exit { self.local.clone() } else { Local::Unknown };
         }
         self.peer.postgres = None;
-        self.peer_synced = false;
         if after.resign && self.state == VrrpState::Master {
             self.resigned = true;
             self.resigned_until = now.after(RESIGN_PATIENCE);

@@ -241,8 +241,16 @@ impl Core {
 
     fn on_postgres(&mut self, now: Nanos, news: Postgres, out: &mut Actions) {
         match news {
-            Postgres::Facts(facts) => {
+            Postgres::Facts(mut facts) => {
                 self.no_answers = 0;
+                if let Local::Up(before) = &self.local
+                    && before.in_recovery
+                    && facts.in_recovery
+                {
+                    // Without a WAL receiver a standby knows its timeline from the last restart point only. It never
+                    // goes back to an earlier one while it runs.
+                    facts.timeline = facts.timeline.max(before.timeline);
+                }
                 let synced = !facts.in_recovery && !facts.sync_names.is_empty();
                 self.peer_synced = synced && (self.peer_synced || facts.peer_is_sync);
                 self.local = Local::Up(facts);
@@ -399,7 +407,8 @@ impl Core {
         let mut pulse = PulseState::default();
         let mut set = |bit: u16, on: bool| pulse.flags |= if on { bit } else { 0 };
         set(flag::PRIMARY, self.state == VrrpState::Master);
-        set(flag::SYNC, self.state == VrrpState::Master && self.peer_synced);
+        // Also with a resignation: everything that was acknowledged is at the peer, and nothing is any more.
+        set(flag::SYNC, (self.state == VrrpState::Master || self.resigned) && self.peer_synced);
         set(flag::FAULT, self.state == VrrpState::Fault);
         set(flag::RESIGN, self.resigned);
         match &self.local {
