@@ -73,6 +73,9 @@ impl Pg {
     /// Writes a checkpoint: after a promotion, so that `pg_rewind` sees the new timeline in the control file, and a
     /// crash need not recover from the last restart point. May take as long as the disk needs.
     ///
+    /// Make the peer's slot first ([`Pg::ensure_slot`]): the checkpoint removes WAL that nobody has reserved, and a
+    /// former primary needs it from the last checkpoint before the fork on.
+    ///
     /// # Errors
     /// Not finished at the limit (it goes on), or refused.
     pub async fn checkpoint(&self, within: Duration) -> Result<(), SqlError> {

@@ -40,10 +40,10 @@ pub enum RejoinStep {
     Compare,
     /// Crash recovery, so that the directory is clean.
     Recover,
-    /// The peer writes a checkpoint, so that its control file knows its timeline.
-    Checkpoint,
     /// Our slot on the peer.
     Slot,
+    /// The peer writes a checkpoint, so that its control file knows its timeline.
+    Checkpoint,
     /// The node's own files are copied out of the way.
     Save,
     /// `pg_rewind`. The one step that cannot be taken back.
@@ -79,6 +79,9 @@ impl Pg {
         let system_identifier = self.control()?.system_identifier;
         let fresh = Journal { system_identifier, step: RejoinStep::Begin, files_saved: false, rewind_begun: false };
         let found = self.read_journal()?.filter(|journal| journal.system_identifier == system_identifier);
+        if found.is_none() {
+            self.forget_wal(); // of a rejoin that ended
+        }
         let mut journal = found.unwrap_or(fresh);
         let mut enter = |journal: &mut Journal, step| {
             tracing::info!(?step, "rejoin");
@@ -102,25 +105,33 @@ impl Pg {
         let timeline = self.check_peer(&peer, system_identifier).await?;
         if !resumed {
             let local = self.control()?;
-            let rewind = match self.compare(&peer, &local, timeline).await? {
-                Need::Follow => false,
-                Need::Rewind if local.can_be_rewound() => true,
-                Need::Rewind => return Err(RejoinError::NotRewindable),
+            let fork = match self.compare(&peer, &local, timeline).await? {
+                Need::Follow => None,
+                Need::Rewind { fork } if local.can_be_rewound() => Some(fork),
+                Need::Rewind { .. } => return Err(RejoinError::NotRewindable),
             };
-            if rewind {
+            if let Some(fork) = fork {
+                if !journal.rewind_begun {
+                    self.save_wal(&local, fork)?;
+                }
                 if !local.state.is_clean() {
                     enter(&mut journal, RejoinStep::Recover)?;
                     self.recover_alone().await?;
                 }
-                enter(&mut journal, RejoinStep::Checkpoint)?;
-                checkpoint_peer(&peer, timeline).await?;
             }
             enter(&mut journal, RejoinStep::Slot)?;
             ensure_slot_on(&peer, &self.settings().slot, Instant::now() + ASK).await?;
-            if rewind {
+            if fork.is_some() {
+                // After the slot: a checkpoint without it removes WAL from before the fork, which the rewound
+                // directory has to replay.
+                enter(&mut journal, RejoinStep::Checkpoint)?;
+                checkpoint_peer(&peer, timeline).await?;
                 self.rewind(&mut journal, &mut enter, timeline).await?;
             }
             enter(&mut journal, RejoinStep::Configure)?;
+            if journal.rewind_begun {
+                self.restore_wal()?;
+            }
             self.configure(journal.files_saved)?;
             enter(&mut journal, RejoinStep::Start)?;
             self.start_as_it_is().await?;
@@ -140,6 +151,7 @@ impl Pg {
         }
         self.remove_journal()?;
         self.forget_node_files();
+        self.forget_wal();
         progress(RejoinStep::Done);
         Ok(Rejoined { rewound: journal.rewind_begun, timeline, took: begun.elapsed() })
     }
@@ -156,6 +168,7 @@ impl Pg {
         self.write_standby_signal()?;
         self.remove_journal()?;
         self.forget_node_files();
+        self.forget_wal();
         Ok(())
     }
 
@@ -222,6 +235,7 @@ impl Pg {
             journal.files_saved = true;
         }
         let again = journal.rewind_begun;
+        self.restore_wal()?; // of an earlier try
         journal.rewind_begun = true;
         enter(journal, RejoinStep::Rewind)?;
         if let Err(text) = self.run_pg_rewind().await {
