@@ -15,6 +15,7 @@
 //! | `probe` | does the server answer a newcomer |
 //! | `promote`, `start`, `stop` | what their names say |
 //! | `settings` | `synchronous_standby_names`, and lines of `postgresql.auto.conf` |
+//! | `follow` | a standby's way to its upstream |
 //! | `journal`, `history`, `compare`, `rejoin`, `rewind`, `wal` | how a former primary becomes a standby again |
 //! | `findings` | what an operator should know before relying on this server |
 
@@ -22,6 +23,7 @@ mod compare;
 mod connect;
 mod control;
 mod findings;
+mod follow;
 mod history;
 mod journal;
 mod probe;

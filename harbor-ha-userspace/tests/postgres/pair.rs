@@ -57,17 +57,17 @@ impl Drop for Node {
 impl Node {
     /// A client's connection by TCP, which counts as a client's in every way.
     pub async fn client(&self) -> Client {
-        let settings = self.pg.settings();
+        self.try_client().await.unwrap()
+    }
+
+    /// As [`Node::client`], where it may be refused.
+    pub async fn try_client(&self) -> Result<Client, tokio_postgres::Error> {
+        let port = self.pg.settings().port;
         let mut config = Config::new();
-        config
-            .host(self.address.to_string())
-            .port(settings.port)
-            .user("postgres")
-            .dbname("postgres")
-            .password(PASSWORD);
-        let (client, driver) = config.connect(NoTls).await.unwrap();
+        config.host(self.address.to_string()).port(port).user("postgres").dbname("postgres").password(PASSWORD);
+        let (client, driver) = config.connect(NoTls).await?;
         tokio::spawn(driver);
-        client
+        Ok(client)
     }
 
     /// Starts it, and waits until it takes questions.
