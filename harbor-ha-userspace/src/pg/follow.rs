@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::connect::Session;
+use super::control::exists;
 use super::replication::{ensure_slot_on, facts_on};
 use super::settings::{PASSFILE, primary_conninfo};
 use super::{Pg, RejoinError};
@@ -28,6 +29,11 @@ impl Pg {
         ensure_slot_on(&peer, &self.settings().slot, Instant::now() + ASK).await?;
         drop(peer);
         if self.running().is_none() {
+            // A fresh base backup is no standby yet; a former primary is none before its rejoin.
+            let standby = self.standby_signal() || exists(&self.in_data_dir("backup_label"));
+            if !standby || self.rejoin_pending() {
+                return Err(RejoinError::NotStandby);
+            }
             return self.configure(false);
         }
         let facts = self.facts(ASK).await?;

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use harbor_ha_ebpf::units::Nanos;
+use nix::sys::signal::Signal;
 use nix::time::{ClockId, clock_gettime};
 use tokio::time::Instant;
 
@@ -14,6 +15,13 @@ use super::connect::SqlError;
 
 /// Between two questions: a millisecond of certainty costs one wake-up of one backend.
 const POLL: Duration = Duration::from_millis(1);
+/// Promotes, and says who does the work.
+const PROMOTE: &str = "SELECT CASE WHEN pg_is_in_recovery() THEN pg_promote(false)::text ELSE 'primary' END,
+    (SELECT pid FROM pg_stat_activity WHERE backend_type = 'startup')";
+/// Before this version the startup process waits for the end of the WAL receiver by sleeping 100 ms at a time
+/// (`ShutdownWalRcv`), and the receiver's wake-up can come too early to be one: every third promotion took 100 ms
+/// longer. Any signal ends such a sleep, and SIGUSR1 without a reason is one that PostgreSQL's processes expect.
+const CURE_MAJOR: u32 = 14;
 /// A question that was asked gets this long, so that the limit tells a slow promotion from a silent server.
 const LEAST: Duration = Duration::from_millis(100);
 
@@ -49,15 +57,20 @@ impl Pg {
         let deadline = Instant::now() + within;
         let left = || deadline.saturating_duration_since(Instant::now());
         let session = self.session(within).await?;
-        let sql = "SELECT CASE WHEN pg_is_in_recovery() THEN pg_promote(false)::text ELSE 'primary' END";
-        let answer = session.ask_one("`pg_promote`", sql, left()).await?;
+        let rows = session.ask("`pg_promote`", PROMOTE, left()).await?;
         let signalled = monotonic();
-        match answer.as_str() {
-            "primary" => return Ok(Promoted { asked, signalled, writable: signalled, was_primary: true }),
-            "true" => {}
+        let column = |at: usize| rows.first().and_then(|row| row.get(at));
+        match column(0) {
+            Some("primary") => return Ok(Promoted { asked, signalled, writable: signalled, was_primary: true }),
+            Some("true") => {}
             _ => return Err(PromoteError::NotSignalled),
         }
+        let startup = column(1).and_then(|pid| pid.parse().ok()).filter(|_| self.major() < CURE_MAJOR);
+        let startup = startup.and_then(|pid| self.pin_server(pid));
         loop {
+            if let Some(startup) = &startup {
+                startup.signal(Signal::SIGUSR1);
+            }
             let recovering =
                 session.ask_one("`pg_is_in_recovery`", "SELECT pg_is_in_recovery()", left().max(LEAST)).await?;
             if recovering == "f" {

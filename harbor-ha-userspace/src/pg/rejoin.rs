@@ -324,8 +324,8 @@ pub enum RejoinError {
         /// The last words of its log.
         log: String,
     },
-    /// `follow` was called on a primary.
-    #[error("the local server is a primary: it cannot follow without a rejoin")]
+    /// `follow` was called on a primary, or on a directory that was one.
+    #[error("the local server is, or was, a primary: it cannot follow without a rejoin")]
     NotStandby,
     /// `abandon_rejoin` came after `pg_rewind`.
     #[error("pg_rewind has begun to change the data directory: the rejoin must be finished")]

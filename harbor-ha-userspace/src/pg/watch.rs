@@ -76,9 +76,7 @@ impl Pg {
     pub fn running(&self) -> Option<Postmaster> {
         let text = fs::read_to_string(self.in_data_dir("postmaster.pid")).ok()?;
         let pid = text.lines().next()?.trim().parse().ok().filter(|pid| *pid > 0)?; // negative: single user
-        // Pin first and look afterwards: what was looked at is then what was pinned.
-        let postmaster = Postmaster::pin(pid)?;
-        (is_in(pid, self.data_dir()) && is_postgres(pid)).then_some(postmaster)
+        self.pin_server(pid)
     }
 
     /// Removes the locks (of the data directory, of the socket) whose process is dead and only waits to be reaped.
@@ -98,10 +96,15 @@ impl Pg {
         Ok(())
     }
 
+    /// Pins one of the servers' processes by its number.
+    pub(super) fn pin_server(&self, pid: i32) -> Option<Postmaster> {
+        // Pin first and look afterwards: what was looked at is then what was pinned.
+        Postmaster::pin(pid).filter(|_| is_in(pid, self.data_dir()) && is_postgres(pid))
+    }
+
     /// Every postgres that works in the data directory: postmaster, backends, single-user ones.
     pub(super) fn servers(&self) -> Vec<Postmaster> {
-        let pinned = self.inhabitants().into_iter().filter_map(Postmaster::pin);
-        pinned.filter(|process| is_in(process.pid, self.data_dir()) && is_postgres(process.pid)).collect()
+        self.inhabitants().into_iter().filter_map(|pid| self.pin_server(pid)).collect()
     }
 
     /// Every program of PostgreSQL that works in the data directory: a server, or a `pg_rewind` that a killed daemon
