@@ -131,7 +131,7 @@ async fn a_clean_stop_needs_no_rewind_and_roles_can_go_to_and_fro(bin) {
     let pair = Pair::new(bin, "").await;
     let (mut primary, mut standby) = (&pair.a, &pair.b);
     let (mut promotions, mut rejoins) = (Vec::new(), Vec::new());
-    for round in 0..8 {
+    for round in 0..16 {
         primary.client().await.execute("INSERT INTO t VALUES ($1)", &[&round]).await.unwrap();
         let stopped = primary.pg.stop(StopMode::Fast).await;
         assert_eq!((stopped.by, stopped.killed.processes), (Some(StopMode::Fast), 0));
@@ -146,7 +146,7 @@ async fn a_clean_stop_needs_no_rewind_and_roles_can_go_to_and_fro(bin) {
         std::mem::swap(&mut primary, &mut standby);
     }
     println!("promotions, us: {promotions:?}; rejoins, ms: {rejoins:?}");
-    assert_eq!(primary.count("true").await, 8);
+    assert_eq!(primary.count("true").await, 16);
     let slots = standby.client().await.query("SELECT FROM pg_replication_slots", &[]).await.unwrap();
     assert!(slots.is_empty()); // on a standby it would hold back WAL
 }
