@@ -23,6 +23,8 @@ use super::{Inner, Pg};
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 /// Between two tries: short enough that a server that has just started is found at once.
 const AGAIN: Duration = Duration::from_millis(50);
+/// A server that starts or stops says no at once, and logs it; so less often.
+const AGAIN_NOT_NOW: Duration = Duration::from_millis(200);
 /// After a refusal that will not go away by itself; each one is a line in PostgreSQL's log.
 const AGAIN_REFUSED: Duration = Duration::from_secs(1);
 
@@ -228,9 +230,12 @@ async fn keep(pg: Weak<Inner>) {
                 AGAIN
             }
             Ok(Err(error)) => {
-                let passing = error.code().is_none_or(|code| *code == SqlState::CANNOT_CONNECT_NOW);
                 inner.control.slot.send_replace(Slot { session: None, last_error: Some(describe(&error)) });
-                if passing { AGAIN } else { AGAIN_REFUSED }
+                match error.code() {
+                    None => AGAIN,
+                    Some(code) if *code == SqlState::CANNOT_CONNECT_NOW => AGAIN_NOT_NOW,
+                    Some(_) => AGAIN_REFUSED,
+                }
             }
             Err(_) => {
                 let last_error = Some(format!("no answer within {CONNECT_LIMIT:?}"));

@@ -86,6 +86,8 @@ pub struct ControlFile {
     pub min_recovery_timeline: u32,
     /// `wal_log_hints` as the server last ran with it; `pg_rewind` needs it, or checksums.
     pub wal_log_hints: bool,
+    /// Bytes in a WAL segment: a power of two, 1 MiB to 1 GiB.
+    pub segment_size: u32,
     /// Version of the page checksums; zero: none.
     pub checksum_version: u32,
 }
@@ -125,6 +127,7 @@ impl ControlFile {
             min_recovery: Lsn(u64_at(136)?),
             min_recovery_timeline: u32_at(144)?,
             wal_log_hints: u32_at(176)? & 0xff != 0, // a C bool: one byte
+            segment_size: u32_at(228)?,
             checksum_version: u32_at(252)?,
         })
     }
@@ -269,6 +272,7 @@ mod tests {
             min_recovery: Lsn(0),
             min_recovery_timeline: 0,
             wal_log_hints: false,
+            segment_size: 16 << 20,
             checksum_version: 1,
         };
         assert_eq!(control, expected);

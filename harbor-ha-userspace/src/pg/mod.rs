@@ -15,13 +15,15 @@
 //! | `probe` | does the server answer a newcomer |
 //! | `promote`, `start`, `stop` | what their names say |
 //! | `settings` | `synchronous_standby_names`, and lines of `postgresql.auto.conf` |
-//! | `journal`, `history`, `compare`, `rejoin`, `rewind` | how a former primary becomes a standby again |
+//! | `follow` | a standby's way to its upstream |
+//! | `journal`, `history`, `compare`, `rejoin`, `rewind`, `wal` | how a former primary becomes a standby again |
 //! | `findings` | what an operator should know before relying on this server |
 
 mod compare;
 mod connect;
 mod control;
 mod findings;
+mod follow;
 mod history;
 mod journal;
 mod probe;
@@ -33,6 +35,7 @@ mod rewind;
 mod settings;
 mod start;
 mod stop;
+mod wal;
 mod watch;
 
 use std::fs;

@@ -15,21 +15,15 @@ use tokio::time::Instant;
 use super::compare::{Need, need};
 use super::connect::{Session, SqlError};
 use super::control::{ControlFile, State};
+use super::follow::ASK;
 use super::history;
 use super::journal::Journal;
-use super::replication::{ensure_slot_on, facts_on};
-use super::settings::{literal, primary_conninfo};
+use super::replication::ensure_slot_on;
+use super::settings::literal;
 use super::{ControlError, JournalError, Pg, SettingError, StartError, StopMode};
 
-/// One question to a server that is well.
-const ASK: Duration = Duration::from_secs(5);
 /// The peer's checkpoint: as much as its shared buffers hold has to reach its disk.
 const CHECKPOINT_LIMIT: Duration = Duration::from_secs(600);
-/// A standby that neither replays nor receives for this long will not get further.
-const STREAM_LIMIT: Duration = Duration::from_secs(60);
-/// Between two looks whether it streams.
-const LOOK: Duration = Duration::from_millis(20);
-
 /// Where a rejoin is. In this order; some are left out when there is nothing to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -40,10 +34,10 @@ pub enum RejoinStep {
     Compare,
     /// Crash recovery, so that the directory is clean.
     Recover,
-    /// The peer writes a checkpoint, so that its control file knows its timeline.
-    Checkpoint,
     /// Our slot on the peer.
     Slot,
+    /// The peer writes a checkpoint, so that its control file knows its timeline.
+    Checkpoint,
     /// The node's own files are copied out of the way.
     Save,
     /// `pg_rewind`. The one step that cannot be taken back.
@@ -79,6 +73,9 @@ impl Pg {
         let system_identifier = self.control()?.system_identifier;
         let fresh = Journal { system_identifier, step: RejoinStep::Begin, files_saved: false, rewind_begun: false };
         let found = self.read_journal()?.filter(|journal| journal.system_identifier == system_identifier);
+        if found.is_none() {
+            self.forget_wal(); // of a rejoin that ended
+        }
         let mut journal = found.unwrap_or(fresh);
         let mut enter = |journal: &mut Journal, step| {
             tracing::info!(?step, "rejoin");
@@ -102,25 +99,33 @@ impl Pg {
         let timeline = self.check_peer(&peer, system_identifier).await?;
         if !resumed {
             let local = self.control()?;
-            let rewind = match self.compare(&peer, &local, timeline).await? {
-                Need::Follow => false,
-                Need::Rewind if local.can_be_rewound() => true,
-                Need::Rewind => return Err(RejoinError::NotRewindable),
+            let fork = match self.compare(&peer, &local, timeline).await? {
+                Need::Follow => None,
+                Need::Rewind { fork } if local.can_be_rewound() => Some(fork),
+                Need::Rewind { .. } => return Err(RejoinError::NotRewindable),
             };
-            if rewind {
+            if let Some(fork) = fork {
+                if !journal.rewind_begun {
+                    self.save_wal(&local, fork)?;
+                }
                 if !local.state.is_clean() {
                     enter(&mut journal, RejoinStep::Recover)?;
                     self.recover_alone().await?;
                 }
-                enter(&mut journal, RejoinStep::Checkpoint)?;
-                checkpoint_peer(&peer, timeline).await?;
             }
             enter(&mut journal, RejoinStep::Slot)?;
             ensure_slot_on(&peer, &self.settings().slot, Instant::now() + ASK).await?;
-            if rewind {
+            if fork.is_some() {
+                // After the slot: a checkpoint without it removes WAL from before the fork, which the rewound
+                // directory has to replay.
+                enter(&mut journal, RejoinStep::Checkpoint)?;
+                checkpoint_peer(&peer, timeline).await?;
                 self.rewind(&mut journal, &mut enter, timeline).await?;
             }
             enter(&mut journal, RejoinStep::Configure)?;
+            if journal.rewind_begun {
+                self.restore_wal()?;
+            }
             self.configure(journal.files_saved)?;
             enter(&mut journal, RejoinStep::Start)?;
             self.start_as_it_is().await?;
@@ -140,6 +145,7 @@ impl Pg {
         }
         self.remove_journal()?;
         self.forget_node_files();
+        self.forget_wal();
         progress(RejoinStep::Done);
         Ok(Rejoined { rewound: journal.rewind_begun, timeline, took: begun.elapsed() })
     }
@@ -156,44 +162,8 @@ impl Pg {
         self.write_standby_signal()?;
         self.remove_journal()?;
         self.forget_node_files();
+        self.forget_wal();
         Ok(())
-    }
-
-    /// Points a standby at the peer: slot there, `primary_conninfo` here, both only where they differ. For a standby
-    /// whose history fits; one that runs is reloaded and awaited, one at rest is only configured.
-    ///
-    /// # Errors
-    /// See [`RejoinError`].
-    pub async fn follow(&self) -> Result<(), RejoinError> {
-        let peer = self.connect_peer(ASK).await?;
-        let timeline = self.check_peer(&peer, self.control()?.system_identifier).await?;
-        ensure_slot_on(&peer, &self.settings().slot, Instant::now() + ASK).await?;
-        drop(peer);
-        if self.running().is_none() {
-            return self.configure(false);
-        }
-        let facts = self.facts(ASK).await?;
-        if !facts.in_recovery {
-            return Err(RejoinError::NotStandby);
-        }
-        let passfile = self.in_data_dir(super::settings::PASSFILE);
-        self.write_passfile().map_err(RejoinError::files(&passfile))?;
-        let conninfo = primary_conninfo(self.settings(), self.data_dir());
-        let wanted = [("primary_conninfo", conninfo.as_str()), ("primary_slot_name", &self.settings().slot)];
-        self.set_system(&wanted, ASK).await?;
-        self.wait_for_stream(timeline).await
-    }
-
-    /// The peer is a primary of this cluster; its timeline.
-    async fn check_peer(&self, peer: &Session, system_identifier: u64) -> Result<u32, RejoinError> {
-        let facts = facts_on(peer, &self.settings().name, Instant::now() + ASK).await?;
-        if facts.system_identifier != system_identifier {
-            return Err(RejoinError::DifferentCluster { ours: system_identifier, peers: facts.system_identifier });
-        }
-        if facts.in_recovery {
-            return Err(RejoinError::PeerNotPrimary { peer: peer.place().to_owned() });
-        }
-        Ok(facts.timeline)
     }
 
     async fn compare(&self, peer: &Session, local: &ControlFile, timeline: u32) -> Result<Need, RejoinError> {
@@ -222,6 +192,7 @@ impl Pg {
             journal.files_saved = true;
         }
         let again = journal.rewind_begun;
+        self.restore_wal()?; // of an earlier try
         journal.rewind_begun = true;
         enter(journal, RejoinStep::Rewind)?;
         if let Err(text) = self.run_pg_rewind().await {
@@ -234,46 +205,6 @@ impl Pg {
             return Err(RejoinError::Rewind { text });
         }
         Ok(())
-    }
-
-    /// `standby.signal` first: a crash after it leaves a standby, whatever else is missing.
-    fn configure(&self, restore: bool) -> Result<(), RejoinError> {
-        self.write_standby_signal()?;
-        if restore {
-            self.restore_node_files()?;
-        }
-        let passfile = self.in_data_dir(super::settings::PASSFILE);
-        self.write_passfile().map_err(RejoinError::files(&passfile))?;
-        let conninfo = primary_conninfo(self.settings(), self.data_dir());
-        let changes = [
-            ("primary_conninfo", Some(conninfo.as_str())),
-            ("primary_slot_name", Some(self.settings().slot.as_str())),
-            ("synchronous_standby_names", None),
-        ];
-        let path = self.in_data_dir("postgresql.auto.conf");
-        self.edit_auto_conf(&changes).map_err(RejoinError::files(&path))
-    }
-
-    /// Until the WAL receiver streams on the peer's timeline, as long as something moves.
-    async fn wait_for_stream(&self, timeline: u32) -> Result<(), RejoinError> {
-        let mark = self.mark_log();
-        let mut moved = Instant::now();
-        let mut before = None;
-        loop {
-            let facts = self.facts(ASK).await.ok();
-            if facts.as_ref().is_some_and(|facts| facts.streaming && facts.timeline >= timeline) {
-                return Ok(());
-            }
-            let now = (facts.map(|facts| facts.lsn), self.control().ok());
-            if before != Some(now) {
-                before = Some(now);
-                moved = Instant::now();
-            }
-            if self.running().is_none() || moved.elapsed() > STREAM_LIMIT {
-                return Err(RejoinError::NoStream { timeline, log: self.log_since(mark) });
-            }
-            tokio::time::sleep(LOOK).await;
-        }
     }
 }
 
@@ -393,8 +324,8 @@ pub enum RejoinError {
         /// The last words of its log.
         log: String,
     },
-    /// `follow` was called on a primary.
-    #[error("the local server is a primary: it cannot follow without a rejoin")]
+    /// `follow` was called on a primary, or on a directory that was one.
+    #[error("the local server is, or was, a primary: it cannot follow without a rejoin")]
     NotStandby,
     /// `abandon_rejoin` came after `pg_rewind`.
     #[error("pg_rewind has begun to change the data directory: the rejoin must be finished")]

@@ -12,6 +12,8 @@ use super::{Pg, Postmaster};
 const START_LIMIT: Duration = Duration::from_secs(30);
 /// Between two looks at `postmaster.pid`.
 const LOOK: Duration = Duration::from_millis(2);
+/// So many looks in a row must find nobody.
+const LOOKS_EMPTY: u32 = 20;
 /// The line of `postmaster.pid` that is written when the sockets are open.
 const STATUS_LINE: usize = 7;
 
@@ -60,7 +62,7 @@ impl Pg {
         if !others.is_empty() {
             return Err(StartError::Busy { data_dir: self.data_dir().to_owned(), pids: others });
         }
-        self.clear_lock_of_zombie()
+        self.clear_locks_of_zombies()
             .map_err(|source| StartError::Write { path: self.in_data_dir("postmaster.pid"), source })?;
         let mark = self.mark_log();
         let settings = self.settings();
@@ -81,14 +83,17 @@ impl Pg {
             return Err(StartError::Died { log: self.log_since(mark) });
         }
         let begun = Instant::now();
+        let mut empty = 0;
         loop {
             if let Some(postmaster) = self.running()
                 && self.status_line().is_some()
             {
                 return Ok(postmaster);
             }
-            // Its process is in the directory from the fork on, so an empty directory is a server that gave up.
-            if self.inhabitants().is_empty() {
+            // Its process is in the directory from the fork on, so an empty directory is a server that gave up; but a
+            // look at /proc is no snapshot, and misses a process now and then.
+            empty = if self.inhabitants().is_empty() { empty + 1 } else { 0 };
+            if empty >= LOOKS_EMPTY {
                 return Err(StartError::Died { log: self.log_since(mark) });
             }
             if begun.elapsed() > START_LIMIT {

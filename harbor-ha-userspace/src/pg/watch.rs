@@ -76,27 +76,35 @@ impl Pg {
     pub fn running(&self) -> Option<Postmaster> {
         let text = fs::read_to_string(self.in_data_dir("postmaster.pid")).ok()?;
         let pid = text.lines().next()?.trim().parse().ok().filter(|pid| *pid > 0)?; // negative: single user
-        // Pin first and look afterwards: what was looked at is then what was pinned.
-        let postmaster = Postmaster::pin(pid)?;
-        (is_in(pid, self.data_dir()) && is_postgres(pid)).then_some(postmaster)
+        self.pin_server(pid)
     }
 
-    /// Removes `postmaster.pid` when the process that it names is dead and only waits to be reaped.
+    /// Removes the locks (of the data directory, of the socket) whose process is dead and only waits to be reaped.
     ///
     /// PostgreSQL asks with `kill(pid, 0)`, which a zombie answers; a container whose init is slow to reap would keep
     /// the server down. Every other leftover lock is PostgreSQL's own to judge, shared memory included.
-    pub(super) fn clear_lock_of_zombie(&self) -> io::Result<()> {
-        let path = self.in_data_dir("postmaster.pid");
-        let Ok(text) = fs::read_to_string(&path) else { return Ok(()) };
-        let pid = text.lines().next().and_then(|line| line.trim().parse::<i32>().ok());
-        let zombie = pid.is_some_and(|pid| is_zombie(pid.abs()));
-        if zombie && self.holders().is_empty() { fs::remove_file(&path) } else { Ok(()) }
+    pub(super) fn clear_locks_of_zombies(&self) -> io::Result<()> {
+        let settings = self.settings();
+        let socket = settings.socket_dir.join(format!(".s.PGSQL.{}.lock", settings.port));
+        for path in [self.in_data_dir("postmaster.pid"), socket] {
+            let Ok(text) = fs::read_to_string(&path) else { continue };
+            let pid = text.lines().next().and_then(|line| line.trim().parse::<i32>().ok());
+            if pid.is_some_and(|pid| is_zombie(pid.abs())) && self.holders().is_empty() {
+                fs::remove_file(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Pins one of the servers' processes by its number.
+    pub(super) fn pin_server(&self, pid: i32) -> Option<Postmaster> {
+        // Pin first and look afterwards: what was looked at is then what was pinned.
+        Postmaster::pin(pid).filter(|_| is_in(pid, self.data_dir()) && is_postgres(pid))
     }
 
     /// Every postgres that works in the data directory: postmaster, backends, single-user ones.
     pub(super) fn servers(&self) -> Vec<Postmaster> {
-        let pinned = self.inhabitants().into_iter().filter_map(Postmaster::pin);
-        pinned.filter(|process| is_in(process.pid, self.data_dir()) && is_postgres(process.pid)).collect()
+        self.inhabitants().into_iter().filter_map(|pid| self.pin_server(pid)).collect()
     }
 
     /// Every program of PostgreSQL that works in the data directory: a server, or a `pg_rewind` that a killed daemon

@@ -6,13 +6,14 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use harbor_ha::config::secret::Secret;
 use harbor_ha::config::settings::{Postgres, Sync};
 use harbor_ha::core::facts::PgFacts;
 use harbor_ha::pg::{Pg, StartAs};
-use nix::unistd::{User, geteuid};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, User, geteuid};
 use tokio_postgres::{Client, Config, NoTls};
 
 /// Limit of questions that a healthy server answers at once.
@@ -49,6 +50,14 @@ pub struct Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
+        // Politely first: a killed server leaves its shared memory to the next start, which will never come.
+        if let Some(postmaster) = self.pg.running() {
+            let _ = kill(Pid::from_raw(postmaster.pid()), Signal::SIGQUIT);
+            let begun = Instant::now();
+            while self.pg.running().is_some() && begun.elapsed() < Duration::from_secs(2) {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
         let killed = self.pg.kill_all();
         assert!(killed.left.is_empty(), "{killed:?}");
     }
@@ -57,17 +66,17 @@ impl Drop for Node {
 impl Node {
     /// A client's connection by TCP, which counts as a client's in every way.
     pub async fn client(&self) -> Client {
-        let settings = self.pg.settings();
+        self.try_client().await.unwrap()
+    }
+
+    /// As [`Node::client`], where it may be refused.
+    pub async fn try_client(&self) -> Result<Client, tokio_postgres::Error> {
+        let port = self.pg.settings().port;
         let mut config = Config::new();
-        config
-            .host(self.address.to_string())
-            .port(settings.port)
-            .user("postgres")
-            .dbname("postgres")
-            .password(PASSWORD);
-        let (client, driver) = config.connect(NoTls).await.unwrap();
+        config.host(self.address.to_string()).port(port).user("postgres").dbname("postgres").password(PASSWORD);
+        let (client, driver) = config.connect(NoTls).await?;
         tokio::spawn(driver);
-        client
+        Ok(client)
     }
 
     /// Starts it, and waits until it takes questions.

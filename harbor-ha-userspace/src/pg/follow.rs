@@ -1,0 +1,102 @@
+//! Following the peer: what a standby needs to be told, and how long it may take until it streams.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::connect::Session;
+use super::control::exists;
+use super::replication::{ensure_slot_on, facts_on};
+use super::settings::{PASSFILE, primary_conninfo};
+use super::{Pg, RejoinError};
+
+/// One question to a server that is well.
+pub(super) const ASK: Duration = Duration::from_secs(5);
+/// A standby that neither replays nor receives for this long will not get further.
+const STREAM_LIMIT: Duration = Duration::from_secs(60);
+/// Between two looks whether it streams.
+const LOOK: Duration = Duration::from_millis(20);
+
+impl Pg {
+    /// Points a standby at the peer: slot there, `primary_conninfo` here, both only where they differ. For a standby
+    /// whose history fits; one that runs is reloaded and awaited, one at rest is only configured.
+    ///
+    /// # Errors
+    /// See [`RejoinError`].
+    pub async fn follow(&self) -> Result<(), RejoinError> {
+        let peer = self.connect_peer(ASK).await?;
+        let timeline = self.check_peer(&peer, self.control()?.system_identifier).await?;
+        ensure_slot_on(&peer, &self.settings().slot, Instant::now() + ASK).await?;
+        drop(peer);
+        if self.running().is_none() {
+            // A fresh base backup is no standby yet; a former primary is none before its rejoin.
+            let standby = self.standby_signal() || exists(&self.in_data_dir("backup_label"));
+            if !standby || self.rejoin_pending() {
+                return Err(RejoinError::NotStandby);
+            }
+            return self.configure(false);
+        }
+        let facts = self.facts(ASK).await?;
+        if !facts.in_recovery {
+            return Err(RejoinError::NotStandby);
+        }
+        let passfile = self.in_data_dir(PASSFILE);
+        self.write_passfile().map_err(RejoinError::files(&passfile))?;
+        let conninfo = primary_conninfo(self.settings(), self.data_dir());
+        let wanted = [("primary_conninfo", conninfo.as_str()), ("primary_slot_name", &self.settings().slot)];
+        self.set_system(&wanted, ASK).await?;
+        self.wait_for_stream(timeline).await
+    }
+
+    /// The peer is a primary of this cluster; its timeline.
+    pub(super) async fn check_peer(&self, peer: &Session, system_identifier: u64) -> Result<u32, RejoinError> {
+        let facts = facts_on(peer, &self.settings().name, Instant::now() + ASK).await?;
+        if facts.system_identifier != system_identifier {
+            return Err(RejoinError::DifferentCluster { ours: system_identifier, peers: facts.system_identifier });
+        }
+        if facts.in_recovery {
+            return Err(RejoinError::PeerNotPrimary { peer: peer.place().to_owned() });
+        }
+        Ok(facts.timeline)
+    }
+
+    /// `standby.signal` first: a crash after it leaves a standby, whatever else is missing.
+    pub(super) fn configure(&self, restore: bool) -> Result<(), RejoinError> {
+        self.write_standby_signal()?;
+        if restore {
+            self.restore_node_files()?;
+        }
+        let passfile = self.in_data_dir(PASSFILE);
+        self.write_passfile().map_err(RejoinError::files(&passfile))?;
+        let conninfo = primary_conninfo(self.settings(), self.data_dir());
+        let changes = [
+            ("primary_conninfo", Some(conninfo.as_str())),
+            ("primary_slot_name", Some(self.settings().slot.as_str())),
+            ("synchronous_standby_names", None),
+        ];
+        let path = self.in_data_dir("postgresql.auto.conf");
+        self.edit_auto_conf(&changes).map_err(RejoinError::files(&path))
+    }
+
+    /// Until the WAL receiver streams on the peer's timeline, as long as something moves.
+    pub(super) async fn wait_for_stream(&self, timeline: u32) -> Result<(), RejoinError> {
+        let mark = self.mark_log();
+        let mut moved = Instant::now();
+        let mut before = None;
+        loop {
+            let facts = self.facts(ASK).await.ok();
+            if facts.as_ref().is_some_and(|facts| facts.streaming && facts.timeline >= timeline) {
+                return Ok(());
+            }
+            let now = (facts.map(|facts| facts.lsn), self.control().ok());
+            if before != Some(now) {
+                before = Some(now);
+                moved = Instant::now();
+            }
+            if self.running().is_none() || moved.elapsed() > STREAM_LIMIT {
+                return Err(RejoinError::NoStream { timeline, log: self.log_since(mark) });
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+}
