@@ -91,9 +91,14 @@ impl<'a> Postgres<'a> {
         }
     }
 
-    /// What the lab's own start writes; a server that the daemon started logs where the daemon says.
-    pub fn log(self) -> PathBuf {
-        self.node.home().join("postgres.log")
+    /// What the lab's own start writes, and what the daemon's does.
+    pub fn logs(self) -> [PathBuf; 2] {
+        ["postgres.log", "state/postgresql.log"].map(|name| self.node.home().join(name))
+    }
+
+    fn log(self) -> PathBuf {
+        let [log, _] = self.logs();
+        log
     }
 
     /// The words of the command line that differ between the nodes.
@@ -236,15 +241,18 @@ impl<'a> Postgres<'a> {
         Ok(rows.collect())
     }
 
-    /// It runs and takes writes.
-    pub fn is_primary(self) -> bool {
-        self.sql("SELECT pg_is_in_recovery()").is_ok_and(|rows| rows == ["f"])
+    /// Whether it is a standby.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub fn in_recovery(self) -> Result<bool> {
+        Ok(self.sql("SELECT pg_is_in_recovery()")? == ["t"])
     }
 
-    /// The timeline of what it writes or has replayed up to its last checkpoint; 0 when it does not answer.
+    /// The timeline of what it writes or receives; 0 when it does neither, or does not answer.
     pub fn timeline(self) -> u32 {
         let rows = self.sql(
-            "SELECT CASE WHEN pg_is_in_recovery() THEN (SELECT timeline_id::text FROM pg_control_checkpoint()) \
+            "SELECT CASE WHEN pg_is_in_recovery() THEN (SELECT received_tli::text FROM pg_stat_wal_receiver) \
              ELSE ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int::text END",
         );
         rows.ok().and_then(|rows| rows.first()?.parse().ok()).unwrap_or_default()
