@@ -186,7 +186,7 @@ impl<'a> Node<'a> {
     /// # Errors
     /// It does not answer within a second, or it has ended.
     pub fn living_status(self) -> Result<Status> {
-        self.status().or_else(|why| if self.daemons().is_empty() { Err(Ended(self.side).into()) } else { Err(why) })
+        self.status().map_err(|why| if self.daemons().is_empty() { Ended(self.side).into() } else { why })
     }
 
     /// What a reboot undoes: addresses, pins and run files. The disk stays.

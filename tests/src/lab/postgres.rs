@@ -128,6 +128,10 @@ impl<'a> Postgres<'a> {
     /// A new cluster, running, with the roles and the table of the lab.
     pub(super) fn create_primary(self) -> Result<()> {
         self.clone_template()?;
+        // Files that `initdb` made and that stay its user's: only their words are ours.
+        for (file, text) in [("postgresql.conf", SETTINGS), ("pg_hba.conf", ACCESS)] {
+            fs::write(self.data().join(file), text)?;
+        }
         self.start()?;
         self.sql("CREATE ROLE replicator REPLICATION LOGIN")?;
         self.sql(
@@ -146,9 +150,6 @@ impl<'a> Postgres<'a> {
             initdb.arg("--pgdata").arg(&data).args(["--username", "postgres", "--auth", "trust", "--no-sync"]);
             initdb.args(["--data-checksums", "--encoding", "UTF8", "--no-locale"]);
             self.run(initdb)?;
-            for (file, text) in [("postgresql.conf", SETTINGS), ("pg_hba.conf", ACCESS)] {
-                fs::write(data.join(file), text)?;
-            }
             // Copied under another name first: another lab may be looking for it.
             let partial = template.with_extension(&state.run);
             copy(&data, &partial)?;
