@@ -28,6 +28,7 @@ const SETTINGS: &str = "\
 listen_addresses = '*'
 port = 5432
 max_connections = 300
+superuser_reserved_connections = 20
 shared_buffers = 32MB
 wal_level = replica
 wal_log_hints = on
@@ -134,9 +135,12 @@ impl<'a> Postgres<'a> {
         }
         self.start()?;
         self.sql("CREATE ROLE replicator REPLICATION LOGIN")?;
+        // Not a superuser: the connections kept for those are the daemon's, whatever a client does.
+        self.sql("CREATE ROLE lab_writer LOGIN IN ROLE pg_read_all_settings")?;
         self.sql(
             "CREATE TABLE lab_rows (id bigint PRIMARY KEY, round int NOT NULL, at timestamptz NOT NULL DEFAULT now())",
         )?;
+        self.sql("GRANT INSERT, SELECT ON lab_rows TO lab_writer")?;
         Ok(())
     }
 
