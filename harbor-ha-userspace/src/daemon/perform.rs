@@ -65,7 +65,7 @@ impl Performer {
                 Done::Promote(stamps.map_err(|error| error.to_string()))
             }),
             Action::Checkpoint => self.task(parts, |pg| async move {
-                if let Err(error) = pg.checkpoint(CHECKPOINT_LIMIT).await {
+                if let Err(error) = pg.checkpoint_before_stop(CHECKPOINT_LIMIT).await {
                     tracing::warn!(%error, "checkpoint before the hand-over");
                 }
                 Done::Checkpoint
@@ -112,6 +112,9 @@ impl Performer {
                     tracing::warn!(why = report.why, "refused");
                 } else {
                     tracing::info!(from = %report.from, to = %report.to, why = report.why, "role changed");
+                    // `systemctl status` shows it.
+                    let line = format!("{}: {}", report.to, report.why);
+                    let _nobody_listens = sd_notify::notify(&[sd_notify::NotifyState::Status(&line)]);
                 }
             }
             Action::Exit => self.exit = true,

@@ -18,6 +18,8 @@ use super::watch::Postmaster;
 const POLL: Duration = Duration::from_millis(1);
 /// A question that was asked gets this long, so that the limit tells a slow promotion from a silent server.
 const LEAST: Duration = Duration::from_millis(100);
+/// One segment of WAL dirties what any disk writes in some tens of milliseconds.
+const LITTLE_WAL: u64 = 16 << 20;
 /// A WAL receiver ends within a millisecond; one that is deep in a flush is left to the startup process.
 const RECEIVER_LIMIT: Duration = Duration::from_millis(20);
 
@@ -104,6 +106,20 @@ impl Pg {
             Err(_) => return Err(SqlError::NoAnswer { what: "a connection", place: self.place(), within }),
         };
         session.ask("a checkpoint", "CHECKPOINT", within).await.map(drop)
+    }
+
+    /// Writes a checkpoint while clients still work, so that the shutdown's own is short; none when little is to be
+    /// written, as two small ones take longer than one.
+    ///
+    /// # Errors
+    /// As [`Pg::checkpoint`].
+    pub async fn checkpoint_before_stop(&self, within: Duration) -> Result<(), SqlError> {
+        let sql = "SELECT (pg_current_wal_insert_lsn() - redo_lsn)::bigint FROM pg_control_checkpoint()";
+        let since = self.session(within).await?.ask_one("WAL since the checkpoint", sql, within).await?;
+        if since.parse().is_ok_and(|bytes: u64| bytes < LITTLE_WAL) {
+            return Ok(());
+        }
+        self.checkpoint(within).await
     }
 
     fn place(&self) -> String {
