@@ -5,7 +5,7 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::{Args, Parser, Subcommand};
 use harbor_ha_tests::lab::fault::Fault;
 use harbor_ha_tests::lab::state::State;
@@ -22,7 +22,13 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Verb {
     /// Build a lab and leave it up.
-    Up(LabArguments),
+    Up {
+        #[command(flatten)]
+        lab: LabArguments,
+        /// Network and PostgreSQL only.
+        #[arg(long)]
+        no_daemon: bool,
+    },
     /// What runs in a lab, and who serves.
     Status(Which),
     /// Run a command on a host: `exec a -- ip address`.
@@ -81,8 +87,8 @@ struct Which {
 
 #[derive(Args)]
 struct LabArguments {
-    /// `harbor`: VRRPv3 and pulses. `seed`: VRRPv2, adverts each second, no pulses, priorities 100 and 10.
-    #[arg(long, default_value = "harbor", value_parser = profile)]
+    /// How the daemons are configured.
+    #[arg(long, value_enum, default_value = "harbor")]
     profile: Profile,
     /// Between pulses.
     #[arg(long, default_value = "10ms")]
@@ -93,9 +99,6 @@ struct LabArguments {
     /// How the daemons attach XDP: `auto`, `native` or `generic`.
     #[arg(long, default_value = "generic")]
     xdp: String,
-    /// Network and PostgreSQL only.
-    #[arg(long)]
-    no_daemon: bool,
 }
 
 #[derive(Args)]
@@ -119,24 +122,16 @@ struct RunArguments {
     config: Option<PathBuf>,
 }
 
-fn profile(text: &str) -> Result<Profile, String> {
-    match text {
-        "harbor" => Ok(Profile::Harbor),
-        "seed" => Ok(Profile::Seed),
-        _ => Err("neither `harbor` nor `seed`".into()),
-    }
-}
-
 impl LabArguments {
     fn options(self) -> Options {
-        let Self { profile, pulse, threshold, xdp: xdp_mode, no_daemon } = self;
-        Options { profile, pulse, threshold, daemon: !no_daemon, xdp_mode }
+        let Self { profile, pulse, threshold, xdp: xdp_mode } = self;
+        Options { profile, pulse, threshold, daemon: true, xdp_mode }
     }
 }
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().verb {
-        Verb::Up(arguments) => up(arguments),
+        Verb::Up { lab, no_daemon } => up(Options { daemon: !no_daemon, ..lab.options() }),
         Verb::Status(which) => status(&which),
         Verb::Exec { which, host, command } => exec(&which, &host, &command),
         Verb::Fault { which, name, node } => fault(&which, name, node),
@@ -159,8 +154,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn up(arguments: LabArguments) -> Result<()> {
-    let run = Lab::up(&arguments.options())?.leave()?;
+fn up(options: Options) -> Result<()> {
+    let run = Lab::up(&options)?.leave()?;
     eprintln!("lab {run}: up. Look: cargo xtask lab status; end: cargo xtask lab down --run {run}");
     println!("{run}");
     Ok(())
@@ -171,10 +166,11 @@ fn status(which: &Which) -> Result<()> {
     println!("lab {}  {}", lab.run(), lab.state().home.display());
     for side in Side::BOTH {
         let node = lab.node(side);
-        let postgres = match (node.postgres().postmaster(), node.postgres().is_primary()) {
+        let postgres = match (node.postgres().postmaster(), node.postgres().in_recovery()) {
             (Err(_), _) => "not running".to_owned(),
-            (Ok(pid), primary) => {
-                let role = if primary { "primary" } else { "standby" };
+            (Ok(pid), Err(_)) => format!("does not answer (pid {pid})"),
+            (Ok(pid), Ok(standby)) => {
+                let role = if standby { "standby" } else { "primary" };
                 format!("{role}, timeline {} (pid {pid})", node.postgres().timeline())
             }
         };
@@ -230,9 +226,6 @@ fn drill(arguments: RunArguments) -> Result<()> {
         let daemon = std::env::current_exe()?.with_file_name("harbor-ha");
         let error = Command::new(&daemon).arg("run").arg("--config").arg(config).exec();
         return Err(error).with_context(|| format!("cannot start `{}`", daemon.display()));
-    }
-    if lab.no_daemon {
-        bail!("nothing takes over without a daemon");
     }
     let lab = Lab::up(&lab.options())?;
     let outcome = run::rounds(&lab, fault, rounds, |round| println!("{}", round.timeline())).and_then(|done| {

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::net::Ipv4Addr;
 use std::os::fd::{FromRawFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
@@ -28,6 +28,7 @@ pub struct Announcement {
 /// A packet socket in the client's namespace, read by a thread until it is dropped.
 pub struct Capture {
     seen: Arc<Mutex<Vec<Announcement>>>,
+    moves: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -42,19 +43,31 @@ impl Capture {
         // The thread looks whether it shall stop at least this often.
         setsockopt(&socket, ReceiveTimeout, &TimeVal::milliseconds(100))?;
         let (seen, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
+        let moves = Arc::new(AtomicUsize::new(0));
         let (list, end, mut socket) = (Arc::clone(&seen), Arc::clone(&stop), File::from(socket));
+        let moved = Arc::clone(&moves);
         let listen = move || {
             let mut frame = [0; 256];
             while !end.load(Ordering::Relaxed) {
                 let Ok(length) = socket.read(&mut frame) else { continue };
                 let at_ns = clock::now_ns();
                 if let Some(announcement) = parse(&frame[..length], at_ns) {
-                    list.lock().expect("no holder panics").push(announcement);
+                    let mut list = list.lock().expect("no holder panics");
+                    let before = list.iter().rev().find(|it: &&Announcement| it.address == announcement.address);
+                    if before.is_none_or(|before| before.mac != announcement.mac) {
+                        moved.fetch_add(1, Ordering::Relaxed);
+                    }
+                    list.push(announcement);
                 }
             }
         };
         let thread = std::thread::Builder::new().name("capture".into()).spawn(listen)?;
-        Ok(Self { seen, stop, thread: Some(thread) })
+        Ok(Self { seen, moves, stop, thread: Some(thread) })
+    }
+
+    /// How often an address has moved to another card: what began before a move talks to the old one.
+    pub fn moves(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.moves)
     }
 
     /// The first announcement of an address by a card after an instant.

@@ -85,7 +85,7 @@ impl std::str::FromStr for Side {
 }
 
 /// How the two daemons are configured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Profile {
     /// VRRPv3 and pulses.
@@ -121,6 +121,18 @@ impl Default for Options {
         }
     }
 }
+
+/// A daemon that is no more will not come to serve: there is no use in waiting for it.
+#[derive(Debug)]
+pub struct Ended(Side);
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the daemon on {} has ended, its log says why", self.0)
+    }
+}
+
+impl std::error::Error for Ended {}
 
 /// How long both daemons may take until the standby streams and counts as synchronous.
 const READY_LIMIT: Duration = Duration::from_secs(60);
@@ -202,7 +214,7 @@ impl Lab {
             self.say("daemon on a: takes the address");
             self.node(Side::A).start_daemon()?;
             // One after the other: two that start at once may well elect b, and that is not what a fresh lab is.
-            self.wait("a serves", READY_LIMIT, || match self.node(Side::A).status()? {
+            self.wait("a serves", READY_LIMIT, || match self.node(Side::A).living_status()? {
                 status if status.is_primary() => Ok(()),
                 status => bail!("{}", status.summary()),
             })?;
@@ -222,7 +234,7 @@ impl Lab {
             let node = self.node(*side);
             match self.state.options.daemon {
                 true => node.status().is_ok_and(|status| status.is_primary()),
-                false => node.postgres().is_primary(),
+                false => node.postgres().in_recovery().is_ok_and(|standby| !standby),
             }
         });
         // Two in a partition: the one that was promoted last is where clients are sent.
@@ -236,7 +248,7 @@ impl Lab {
     pub fn wait_serving(&self, primary: Side, limit: Duration) -> Result<()> {
         let what = format!("{primary} serves, {} streams and is synchronous", primary.other());
         self.wait(&what, limit, || {
-            let (one, two) = (self.node(primary).status()?, self.node(primary.other()).status()?);
+            let (one, two) = (self.node(primary).living_status()?, self.node(primary.other()).living_status()?);
             if one.is_primary() && one.peer_streams() && two.is_standby() {
                 return Ok(());
             }
@@ -247,21 +259,21 @@ impl Lab {
     /// Asks again and again until the answer is `Ok`, and shows now and then what it was until then.
     ///
     /// # Errors
-    /// The last answer, after the limit.
+    /// The last answer, after the limit, or at once when it was [`Ended`].
     pub fn wait(&self, what: &str, limit: Duration, mut ask: impl FnMut() -> Result<()>) -> Result<()> {
         let (begun, mut shown) = (Instant::now(), Duration::ZERO);
         loop {
             let Err(answer) = ask() else { return Ok(()) };
             let waited = begun.elapsed();
-            if waited > limit {
-                return Err(answer).with_context(|| format!("after {} s still not: {what}", limit.as_secs()));
+            if waited > limit || answer.is::<Ended>() {
+                return Err(answer).with_context(|| format!("after {:.0} s still not: {what}", waited.as_secs_f64()));
             }
             // Each second at first, then less often: a long wait is not told line by line.
             if waited > shown + Duration::from_secs(1).max(shown / 2) {
                 shown = waited;
                 self.say(&format!("waiting {:.0} s until {what}: {answer:#}", waited.as_secs_f64()));
             }
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::sleep(Duration::from_millis(10));
         }
     }
 
@@ -280,7 +292,8 @@ impl Lab {
         let folder = state::root().join("target/lab-logs").join(&self.state.run);
         for side in Side::BOTH {
             let node = self.node(side);
-            for (name, log) in [("daemon", node.daemon_log()), ("postgres", node.postgres().log())] {
+            let [first, later] = node.postgres().logs();
+            for (name, log) in [("daemon", node.daemon_log()), ("postgres", first), ("postgres-later", later)] {
                 let Ok(text) = std::fs::read(&log) else { continue };
                 let text = String::from_utf8_lossy(&text);
                 let lines: Vec<&str> = text.lines().collect();

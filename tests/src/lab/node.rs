@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
@@ -16,7 +16,10 @@ use serde_json::Value;
 
 use super::postgres::Postgres;
 use super::state::{State, VIP};
-use super::{Profile, Side, host, link, netns};
+use super::{Ended, Profile, Side, host, link, netns};
+
+/// From the start of a program to its being seen.
+const START_LIMIT: Duration = Duration::from_secs(2);
 
 /// A node of a lab, by name: nothing is kept in memory about it.
 #[derive(Clone, Copy)]
@@ -125,7 +128,15 @@ impl<'a> Node<'a> {
         }
         let program = daemon_program()?;
         let arguments = ["run".into(), "--config".into(), self.config().into_os_string()];
-        host::start(&self.netns(), None, &self.daemon_log(), &program, &arguments)
+        host::start(&self.netns(), None, &self.daemon_log(), &program, &arguments)?;
+        let begun = Instant::now();
+        while self.daemons().is_empty() {
+            if begun.elapsed() > START_LIMIT {
+                return Err(Ended(self.side).into());
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Ok(())
     }
 
     /// The processes that run this node's daemon: one, or none.
@@ -168,6 +179,14 @@ impl<'a> Node<'a> {
         let mut line = String::new();
         BufReader::new(stream).read_line(&mut line).context("the daemon does not answer")?;
         Ok(Status(serde_json::from_str(&line).with_context(|| format!("not a status: `{line}`"))?))
+    }
+
+    /// The same, and [`Ended`] when there is nobody to ask.
+    ///
+    /// # Errors
+    /// It does not answer within a second, or it has ended.
+    pub fn living_status(self) -> Result<Status> {
+        self.status().map_err(|why| if self.daemons().is_empty() { Ended(self.side).into() } else { why })
     }
 
     /// What a reboot undoes: addresses, pins and run files. The disk stays.

@@ -28,6 +28,7 @@ const SETTINGS: &str = "\
 listen_addresses = '*'
 port = 5432
 max_connections = 300
+superuser_reserved_connections = 20
 shared_buffers = 32MB
 wal_level = replica
 wal_log_hints = on
@@ -91,9 +92,14 @@ impl<'a> Postgres<'a> {
         }
     }
 
-    /// What the lab's own start writes; a server that the daemon started logs where the daemon says.
-    pub fn log(self) -> PathBuf {
-        self.node.home().join("postgres.log")
+    /// What the lab's own start writes, and what the daemon's does.
+    pub fn logs(self) -> [PathBuf; 2] {
+        ["postgres.log", "state/postgresql.log"].map(|name| self.node.home().join(name))
+    }
+
+    fn log(self) -> PathBuf {
+        let [log, _] = self.logs();
+        log
     }
 
     /// The words of the command line that differ between the nodes.
@@ -123,11 +129,18 @@ impl<'a> Postgres<'a> {
     /// A new cluster, running, with the roles and the table of the lab.
     pub(super) fn create_primary(self) -> Result<()> {
         self.clone_template()?;
+        // Files that `initdb` made and that stay its user's: only their words are ours.
+        for (file, text) in [("postgresql.conf", SETTINGS), ("pg_hba.conf", ACCESS)] {
+            fs::write(self.data().join(file), text)?;
+        }
         self.start()?;
         self.sql("CREATE ROLE replicator REPLICATION LOGIN")?;
+        // Not a superuser: the connections kept for those are the daemon's, whatever a client does.
+        self.sql("CREATE ROLE lab_writer LOGIN IN ROLE pg_read_all_settings")?;
         self.sql(
             "CREATE TABLE lab_rows (id bigint PRIMARY KEY, round int NOT NULL, at timestamptz NOT NULL DEFAULT now())",
         )?;
+        self.sql("GRANT INSERT, SELECT ON lab_rows TO lab_writer")?;
         Ok(())
     }
 
@@ -141,9 +154,6 @@ impl<'a> Postgres<'a> {
             initdb.arg("--pgdata").arg(&data).args(["--username", "postgres", "--auth", "trust", "--no-sync"]);
             initdb.args(["--data-checksums", "--encoding", "UTF8", "--no-locale"]);
             self.run(initdb)?;
-            for (file, text) in [("postgresql.conf", SETTINGS), ("pg_hba.conf", ACCESS)] {
-                fs::write(data.join(file), text)?;
-            }
             // Copied under another name first: another lab may be looking for it.
             let partial = template.with_extension(&state.run);
             copy(&data, &partial)?;
@@ -236,15 +246,18 @@ impl<'a> Postgres<'a> {
         Ok(rows.collect())
     }
 
-    /// It runs and takes writes.
-    pub fn is_primary(self) -> bool {
-        self.sql("SELECT pg_is_in_recovery()").is_ok_and(|rows| rows == ["f"])
+    /// Whether it is a standby.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub fn in_recovery(self) -> Result<bool> {
+        Ok(self.sql("SELECT pg_is_in_recovery()")? == ["t"])
     }
 
-    /// The timeline of what it writes or has replayed up to its last checkpoint; 0 when it does not answer.
+    /// The timeline of what it writes or receives; 0 when it does neither, or does not answer.
     pub fn timeline(self) -> u32 {
         let rows = self.sql(
-            "SELECT CASE WHEN pg_is_in_recovery() THEN (SELECT timeline_id::text FROM pg_control_checkpoint()) \
+            "SELECT CASE WHEN pg_is_in_recovery() THEN (SELECT received_tli::text FROM pg_stat_wal_receiver) \
              ELSE ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int::text END",
         );
         rows.ok().and_then(|rows| rows.first()?.parse().ok()).unwrap_or_default()

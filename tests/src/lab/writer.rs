@@ -7,7 +7,7 @@
 //! acknowledged number that is not in the table is a lost row and nothing else.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -15,19 +15,25 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, NoTls, Statement};
 
+use super::capture::Capture;
 use super::state::VIP;
 use super::{Lab, Side, clock, netns};
 
 /// Between two inserts in calm, and between two attempts in a storm.
 const EVERY: Duration = Duration::from_millis(3);
-/// Without an acknowledgement for so long the storm begins: longer than a commit with two fsyncs takes.
-const PATIENCE: Duration = Duration::from_millis(15);
+/// Without an acknowledgement for so long the storm begins: longer than a commit with two fsyncs mostly takes
+/// (up to 16 ms on a busy machine), shorter than any takeover of a silent node.
+const PATIENCE: Duration = Duration::from_millis(20);
 /// A bound for the storm: a server has 300 connections.
 const OUTSTANDING: usize = 60;
 /// Of one attempt to connect.
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
+/// Of one insert. Long: PostgreSQL keeps a server process for each that is given up while it waits for the
+/// standby, and a server whose connections are used up is a fault that nobody asked for.
+const INSERT_LIMIT: Duration = Duration::from_secs(10);
 /// The table says whose disk the row went to first: no other name is sure to differ between the nodes.
 const INSERT: &str = "INSERT INTO lab_rows (id, round) VALUES ($1, $2) RETURNING current_setting('data_directory')";
 
@@ -57,6 +63,7 @@ struct Shared {
     next: AtomicU64,
     acks: Mutex<Vec<Ack>>,
     last_error: Mutex<String>,
+    moves: Arc<AtomicUsize>,
 }
 
 impl Writer {
@@ -64,8 +71,8 @@ impl Writer {
     ///
     /// # Errors
     /// No such namespace.
-    pub fn start(lab: &Lab) -> Result<Self> {
-        let shared = Arc::new(Shared::default());
+    pub fn start(lab: &Lab, capture: &Capture) -> Result<Self> {
+        let shared = Arc::new(Shared { moves: capture.moves(), ..Shared::default() });
         let (for_thread, home) = (Arc::clone(&shared), lab.state().home.join("a").display().to_string());
         let name = lab.state().netns("c");
         netns::inode(&name)?;
@@ -154,7 +161,8 @@ async fn write(shared: &Arc<Shared>, home_of_a: &str) {
     while !shared.stop.load(Ordering::Relaxed) {
         let mut tries = Tries::default();
         if let Some(link) = calm.take() {
-            tries.add(insert(link, Arc::clone(shared), Arc::clone(&home)), None);
+            let moves = shared.moves.load(Ordering::Relaxed);
+            tries.add(insert(link, Arc::clone(shared), Arc::clone(&home)), Arc::new(AtomicBool::new(true)), moves);
         }
         calm = first_success(shared, &home, &mut tries).await;
         // Dropping `tries` closes the connections that lost the race.
@@ -189,9 +197,10 @@ async fn first_success(shared: &Arc<Shared>, home: &Arc<str>, tries: &mut Tries)
                 Err(_) => {}
             },
             _ = ticks.tick() => {
-                if tries.make_room() {
+                let moves = shared.moves.load(Ordering::Relaxed);
+                if tries.make_room(moves) {
                     let connected = Arc::new(AtomicBool::new(false));
-                    tries.add(open(Arc::clone(shared), Arc::clone(home), Arc::clone(&connected)), Some(connected));
+                    tries.add(open(Arc::clone(shared), Arc::clone(home), Arc::clone(&connected)), connected, moves);
                 }
             }
         }
@@ -203,40 +212,46 @@ async fn first_success(shared: &Arc<Shared>, home: &Arc<str>, tries: &mut Tries)
 #[derive(Default)]
 struct Tries {
     set: JoinSet<Result<(Link, Ack)>>,
-    connecting: VecDeque<(AbortHandle, Arc<AtomicBool>)>,
+    list: VecDeque<Try>,
+}
+
+struct Try {
+    handle: AbortHandle,
+    connected: Arc<AtomicBool>,
+    /// Of the address, when the attempt began.
+    moves: usize,
 }
 
 impl Tries {
     fn add(
         &mut self,
         attempt: impl Future<Output = Result<(Link, Ack)>> + Send + 'static,
-        connected: Option<Arc<AtomicBool>>,
+        connected: Arc<AtomicBool>,
+        moves: usize,
     ) {
         let handle = self.set.spawn(attempt);
-        if let Some(connected) = connected {
-            self.connecting.push_back((handle, connected));
-        }
+        self.list.push_back(Try { handle, connected, moves });
     }
 
-    /// At the bound the oldest that has not even connected makes way: its SYN is lost, a newer one may not be.
-    fn make_room(&mut self) -> bool {
-        self.connecting.retain(|(handle, connected)| !handle.is_finished() && !connected.load(Ordering::Relaxed));
-        if self.set.len() < OUTSTANDING {
+    /// At the bound an attempt makes way that a newer one may do better than: the oldest whose SYN is lost, or
+    /// that waits for a host which the address has left since. One that waits for the right host stays.
+    fn make_room(&mut self, moves: usize) -> bool {
+        self.list.retain(|it| !it.handle.is_finished());
+        if self.list.len() < OUTSTANDING {
             return true;
         }
-        match self.connecting.pop_front() {
-            Some((oldest, _)) => {
-                oldest.abort();
-                true
-            }
-            None => false,
-        }
+        let hopeless = |it: &Try| it.moves != moves || !it.connected.load(Ordering::Relaxed);
+        let oldest = self.list.iter().position(hopeless).and_then(|at| self.list.remove(at));
+        oldest.is_some_and(|it| {
+            it.handle.abort();
+            true
+        })
     }
 }
 
 async fn open(shared: Arc<Shared>, home: Arc<str>, connected: Arc<AtomicBool>) -> Result<(Link, Ack)> {
     let mut config = tokio_postgres::Config::new();
-    config.host(VIP.to_string()).user("postgres").dbname("postgres").application_name("lab_writer");
+    config.host(VIP.to_string()).user("lab_writer").dbname("postgres").application_name("lab_writer");
     let connecting = timeout(CONNECT_LIMIT, config.connect(NoTls));
     let (client, connection) = connecting.await.context("no connection within its limit")??;
     connected.store(true, Ordering::Relaxed);
@@ -248,7 +263,9 @@ async fn open(shared: Arc<Shared>, home: Arc<str>, connected: Arc<AtomicBool>) -
 async fn insert(link: Link, shared: Arc<Shared>, home_of_a: Arc<str>) -> Result<(Link, Ack)> {
     let id = shared.next.fetch_add(1, Ordering::Relaxed) as i64;
     let round = shared.round.load(Ordering::Relaxed);
-    let row = link.client.query_one(&link.insert, &[&id, &(round as i32)]).await?;
+    let parameters: [&(dyn ToSql + Sync); 2] = [&id, &(round as i32)];
+    let inserting = timeout(INSERT_LIMIT, link.client.query_one(&link.insert, &parameters));
+    let row = inserting.await.context("an insert was given up")??;
     let at_ns = clock::now_ns();
     let folder: &str = row.try_get(0)?;
     let by = if folder.starts_with(&*home_of_a) { Side::A } else { Side::B };

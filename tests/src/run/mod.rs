@@ -40,7 +40,8 @@ impl<'a> Drill<'a> {
     /// # Errors
     /// The client's namespace is not there.
     pub fn new(lab: &'a Lab) -> Result<Self> {
-        let (writer, capture) = (Writer::start(lab)?, Capture::start(lab)?);
+        let capture = Capture::start(lab)?;
+        let writer = Writer::start(lab, &capture)?;
         Ok(Self { lab, writer, capture, missing: HashSet::new() })
     }
 
