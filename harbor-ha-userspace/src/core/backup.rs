@@ -230,6 +230,13 @@ impl Core {
         if rest.rejoin_pending || first_right_is_the_peers {
             return;
         }
+        if role == PeerRole::Standby && self.peer.pulse.flags & flag::REJOIN != 0 {
+            // It saw this node as the primary, and its own directory is of no use without one. Both would wait for ever.
+            self.op = Some(Op::Start);
+            self.why = "the peer was rejoining this node: starting as the primary that it was".to_owned();
+            out.push(Action::Start { standby: false });
+            return;
+        }
         match &self.peer.postgres {
             Some(theirs) if theirs.timeline <= rest.timeline => {
                 self.op = Some(Op::Start);

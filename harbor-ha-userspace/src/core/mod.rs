@@ -151,6 +151,8 @@ pub struct Core {
     preempt_at: Option<Nanos>,
     retry_at: Nanos,
     ask_at: Nanos,
+    /// Verdicts of a past in which this process stood still are being read: nothing is decided until the last one is.
+    backlog_until: Nanos,
     /// [`Action::Exit`] was said: nothing follows it.
     ended: bool,
 }
@@ -159,6 +161,10 @@ pub struct Core {
 const RETRY: Nanos = Nanos::from_secs(2);
 /// Between two questions to the peer's PostgreSQL.
 const ASK: Nanos = Nanos::from_millis(500);
+/// A verdict that is older than this when it is read has probably others behind it.
+const BACKLOG: Nanos = Nanos::from_millis(50);
+/// A wake after this comes when all of them are read: the daemon reads verdicts before it looks at its clock.
+const DRAIN: Nanos = Nanos::from_millis(1);
 /// How long a peer that was asked to take over may take before we serve again.
 const RESIGN_PATIENCE: Nanos = Nanos::from_secs(30);
 
@@ -200,6 +206,7 @@ impl Core {
             preempt_at: None,
             retry_at: now,
             ask_at: now,
+            backlog_until: now,
             ended: false,
         }
     }
@@ -250,6 +257,9 @@ impl Core {
 
     fn on_verdict(&mut self, now: Nanos, verdict: &Verdict, out: &mut Actions) {
         self.peer.hear(verdict);
+        if now.since(verdict.at) > BACKLOG {
+            self.backlog_until = now.after(DRAIN);
+        }
         match verdict.kind {
             VerdictKind::Alive | VerdictKind::Said | VerdictKind::Resigned => self.heard = true,
             VerdictKind::Missed | VerdictKind::Stalled | VerdictKind::Dead => {}
@@ -303,7 +313,11 @@ impl Core {
             Postgres::Exited => {
                 self.no_answers = 0;
                 self.local = Local::Unknown;
-                if self.state == VrrpState::Master && self.op.is_none_or(|op| op == Op::Serve) {
+                if let Some(Op::Checkpoint(leave)) = self.op {
+                    // The hand-over goes on without its checkpoint.
+                    let after = After { resign: true, exit: leave == Leave::Terminate };
+                    self.stop(StopMode::Kill, after, out);
+                } else if self.state == VrrpState::Master && self.op.is_none_or(|op| op == Op::Serve) {
                     self.lost_postgres(now, "PostgreSQL of this node ended", out);
                 }
             }
@@ -377,6 +391,9 @@ impl Core {
     /// Everything that follows from what is known now, whatever input brought it; twice where a state was entered in
     /// which something is due at once (an address owner's start).
     fn settle(&mut self, now: Nanos, out: &mut Actions) {
+        if now < self.backlog_until {
+            return;
+        }
         if self.stop_again_at.is_some_and(|at| now >= at) {
             self.stop_again_at = None;
             out.push(Action::Stop(StopMode::Kill));
@@ -493,6 +510,7 @@ impl Core {
                 pulse.system_identifier = facts.system_identifier;
             }
             Local::Rest(rest) => {
+                set(flag::REJOIN, rest.rejoin_pending);
                 pulse.timeline = rest.timeline;
                 pulse.system_identifier = rest.system_identifier;
             }
@@ -534,6 +552,7 @@ impl Core {
             stalled.and_then(future),
             resigned,
             if self.state == VrrpState::Backup { future(self.silence_until) } else { None },
+            future(self.backlog_until),
             future(self.retry_at),
             future(self.sync_retry_at),
             future(self.ask_at),

@@ -95,6 +95,18 @@ fn a_graceful_end_checkpoints_stops_resigns_and_exits() {
 }
 
 #[test]
+fn a_server_that_ends_during_the_checkpoint_of_a_hand_over_is_fenced_at_once() {
+    let mut node = with_standby();
+    node.feed(Input::Command(Command::Terminate));
+    node.news(Postgres::Exited);
+    assert!(node.did(&Action::Stop(StopMode::Kill)) && !node.core.serving);
+    node.done(Done::Checkpoint);
+    assert!(node.did.is_empty());
+    node.done(Done::Stop(Ok(())));
+    assert!(resigns(&node.did) && node.did(&Action::Exit));
+}
+
+#[test]
 fn a_graceful_end_without_a_standby_leaves_the_server_running() {
     let mut node = Node::primary();
     node.feed(Input::Command(Command::Terminate));

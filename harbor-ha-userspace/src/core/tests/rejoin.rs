@@ -76,6 +76,23 @@ fn a_former_primary_does_not_start_while_the_peer_promotes() {
 }
 
 #[test]
+fn a_former_primary_starts_when_the_peer_was_rejoining_it_unless_it_rejoins_itself() {
+    let mut node = resting(at_rest(2));
+    node.pulse(flag::REJOIN, 1);
+    assert!(node.did(&Action::Start { standby: false }));
+    let mut node = resting(AtRest { rejoin_pending: true, ..at_rest(2) });
+    assert!(node.did.iter().any(|action| matches!(action, Action::Pulse(pulse) if pulse.flags & flag::REJOIN != 0)));
+    node.pulse(flag::REJOIN, 1);
+    assert!(!starts(&node.did));
+    let mut node = resting(at_rest(2));
+    node.pulse(flag::REJOIN, 1);
+    node.done(Done::Start(Err("no".to_owned())));
+    node.news(Postgres::AtRest(at_rest(2)));
+    node.dead();
+    assert!(!starts(&node.pass(ms(60_000))), "what it said before it died is old");
+}
+
+#[test]
 fn a_begun_rejoin_never_starts_a_server() {
     for standby_signal in [false, true] {
         let mut node = resting(AtRest { rejoin_pending: true, standby_signal, ..at_rest(1) });

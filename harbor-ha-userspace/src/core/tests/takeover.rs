@@ -30,6 +30,27 @@ fn a_missed_pulse_or_a_stall_of_this_host_is_no_death() {
 }
 
 #[test]
+fn after_a_pause_nothing_is_decided_before_the_last_verdict_is_read() {
+    let old = |node: &mut Node, kind, flags, timeline| {
+        let at = ms(10_010);
+        let verdict =
+            Verdict { at, kind, source: Source::Pulse, priority: 90, flags, timeline, lsn: 1, system_identifier: 7 };
+        node.feed(Input::Verdict(verdict));
+        assert!(!promotes(node));
+    };
+    let mut node = Node::standby();
+    node.now = node.now.after(ms(60_000));
+    old(&mut node, VerdictKind::Resigned, flag::RESIGN | flag::SYNC, 1);
+    old(&mut node, VerdictKind::Dead, flag::RESIGN | flag::SYNC, 1);
+    old(&mut node, VerdictKind::Alive, PRIMARY, 1);
+    assert!(!node.pass(ms(10_000)).contains(&Action::Promote), "it serves again");
+    let mut node = Node::standby();
+    node.now = node.now.after(ms(60_000));
+    old(&mut node, VerdictKind::Dead, PRIMARY | flag::SYNC, 1);
+    assert!(node.pass(ms(1)).contains(&Action::Promote), "it was the last word");
+}
+
+#[test]
 fn a_standby_promotes_then_serves_then_announces() {
     let mut node = Node::standby();
     node.dead();
