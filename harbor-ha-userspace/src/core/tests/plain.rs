@@ -247,6 +247,7 @@ fn silence_while_the_link_was_down_is_no_news_of_the_peer() {
     let mut node = in_state(VrrpState::Fault);
     silent(&mut node, VerdictKind::Dead);
     node.feed(Input::Link(true));
+    node.feed(Input::Wake);
     node.pass(Nanos(rules(100).start_wait.0 - 1));
     assert!(is(&node, VrrpState::Backup));
     node.pass(Nanos(1));

@@ -237,6 +237,8 @@ fn silence_that_began_while_the_link_was_down_promotes_nobody_before_the_wait() 
     node.feed(Input::Link(false));
     node.dead();
     node.feed(Input::Link(true));
+    node.feed(Input::Wake);
+    assert!(!promotes(&node));
     assert!(!node.pass(Nanos(500 * MS - 1)).contains(&Action::Promote));
     node.pulse(PRIMARY | flag::SYNC, 1);
     assert!(!node.pass(ms(60_000)).contains(&Action::Promote));

@@ -2,6 +2,8 @@
 
 use super::*;
 
+mod host;
+mod server;
 mod world;
 
 use world::{Outcome, World};

@@ -2,13 +2,13 @@
 
 use std::collections::VecDeque;
 
-use harbor_ha_ebpf::decide::detector::{self, Sign};
 use harbor_ha_ebpf::records::{Detector, State};
 
+use super::host::{ADVERT, Host, PULSE, priority};
+use super::server::Server;
 use super::*;
 
 const TICK: Nanos = ms(5);
-const PULSE: Nanos = ms(10);
 const PROBE: Nanos = ms(100);
 
 /// How a healed world ends.
@@ -19,53 +19,17 @@ pub enum Outcome {
     NeedsAHuman,
 }
 
-#[derive(Clone, Debug, Default)]
-struct Server {
-    running: bool,
-    hung: bool,
-    signal: bool,
-    timeline: u32,
-    lsn: u64,
-    /// Has WAL that the peer's history does not have.
-    diverged: bool,
-    pending: bool,
-    names: bool,
-    /// The monitor has not yet told of the last end.
-    ended: bool,
-}
-
-impl Server {
-    const fn is_primary(&self) -> bool {
-        self.running && !self.signal
-    }
-}
-
-struct Host {
-    power: bool,
-    core: Option<Core>,
-    out: Actions,
-    frozen_until: Nanos,
-    link: bool,
-    pg: Server,
-    heard: Detector,
-    said: PulseState,
-    queue: VecDeque<Input>,
-    /// Ends of actions: when, what.
-    coming: Vec<(Nanos, Done)>,
-    answer_at: Option<Nanos>,
-    back_at: Nanos,
-    heavy: (u64, u32),
-}
-
 pub struct World {
-    now: Nanos,
-    dice: u64,
-    hosts: [Host; 2],
-    cut: bool,
-    lossy: bool,
-    faulty: bool,
-    tell: bool,
-    sync: bool,
+    pub now: Nanos,
+    pub dice: u64,
+    pub hosts: [Host; 2],
+    pub cut: bool,
+    pub lossy: bool,
+    pub faulty: bool,
+    pub tell: bool,
+    pub sync: bool,
+    /// Without pulses.
+    pub adverts: bool,
 }
 
 impl World {
@@ -84,10 +48,21 @@ impl World {
             answer_at: None,
             back_at: Nanos(0),
             heavy: (0, 0),
+            adverts: seed % 4 == 3,
         };
         let dice = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
         let hosts = [host(false), host(true)];
-        Self { now: ms(1000), dice, hosts, cut: false, lossy: false, faulty: false, tell, sync: seed % 3 != 0 }
+        Self {
+            now: ms(1000),
+            dice,
+            hosts,
+            cut: false,
+            lossy: false,
+            faulty: false,
+            tell,
+            sync: !seed.is_multiple_of(3),
+            adverts: seed % 4 == 3,
+        }
     }
 
     pub fn below(&mut self, limit: u64) -> u64 {
@@ -136,7 +111,7 @@ impl World {
         (0..2).any(|i| serves(&self.hosts[i]) && self.streams(1 - i) && !self.hosts[1 - i].pg.diverged)
     }
 
-    fn joined(&self) -> bool {
+    pub fn joined(&self) -> bool {
         !self.cut && self.hosts.iter().all(|host| host.power && host.link)
     }
 
@@ -148,7 +123,7 @@ impl World {
 
     pub fn fault(&mut self) {
         self.faulty = true;
-        let (i, kind) = (self.below(2) as usize, self.below(10));
+        let (i, kind) = (self.below(2) as usize, self.below(11));
         let back = self.now.after(ms(50 + self.below(6000)));
         self.story(|| format!("{i}: fault {kind} until {}", back.0 / MS));
         let host = &mut self.hosts[i];
@@ -173,10 +148,8 @@ impl World {
             6 => host.frozen_until = back,
             7 => host.pg.hung = host.pg.running,
             8 => self.lossy = true,
-            _ => {
-                let command = if back.0 % 2 == 0 { Command::Terminate } else { Command::Switchover };
-                host.queue.push_back(Input::Command(command));
-            }
+            9 => host.queue.push_back(Input::Command(Command::Terminate)),
+            _ => host.queue.push_back(Input::Command(Command::Switchover)),
         }
         if kind > 5 || self.below(2) == 0 {
             self.mend();
@@ -220,7 +193,7 @@ impl World {
                 self.hosts[i].pg.lsn += 1;
             }
         }
-        if now.0 % PULSE.0 == 0 {
+        if now.0.is_multiple_of(PULSE.0) {
             self.pulse(i);
         }
         self.expire(i);
@@ -239,7 +212,7 @@ impl World {
             let facts = (self.joined() && theirs.running && !theirs.hung).then(|| self.facts(1 - i));
             self.hosts[i].queue.push_back(Input::PeerPostgres(facts));
         }
-        if now.0 % PROBE.0 == 0 && !frozen {
+        if now.0.is_multiple_of(PROBE.0) && !frozen {
             // Sometimes what was read arrives late.
             let asked = Nanos(now.0 - self.below(2) * 30 * MS);
             self.probe(i, asked);
@@ -258,10 +231,11 @@ impl World {
         let host = &mut self.hosts[i];
         host.power = true;
         let rules = Rules {
-            priority: Priority(if i == 0 { 100 } else { 10 }),
+            priority: priority(i),
             addresses: (i as u32 + 1, 2 - i as u32),
-            adverts: false,
-            start_wait: ms(500),
+            adverts: self.adverts,
+            advert_interval: ADVERT,
+            start_wait: if self.adverts { master_down(3, priority(i), ADVERT) } else { ms(500) },
             postgres: true,
             sync_required: self.sync,
             ..rules(100)
@@ -278,36 +252,6 @@ impl World {
             host.queue.push_front(known);
         }
         self.story(|| format!("{i}: daemon starts"));
-    }
-
-    /// A pulse of `i` goes to the other host.
-    fn pulse(&mut self, i: usize) {
-        let lost = self.lossy && self.below(4) == 0;
-        if lost || !self.joined() || self.hosts[i].core.is_none() || self.now < self.hosts[i].frozen_until {
-            return;
-        }
-        let said = self.hosts[i].said;
-        let sign = Sign {
-            interval: PULSE,
-            threshold: 3,
-            resigns: said.flags & flag::RESIGN != 0,
-            priority: if i == 0 { 100 } else { 10 },
-            flags: u32::from(said.flags),
-            timeline: said.timeline,
-            lsn: said.lsn,
-            system_identifier: said.system_identifier,
-            ..Sign::default()
-        };
-        let next = detector::arrival(&mut self.hosts[1 - i].heard, self.now, &sign);
-        self.hosts[1 - i].tell(next.event, self.now);
-    }
-
-    fn expire(&mut self, i: usize) {
-        let host = &mut self.hosts[i];
-        if host.power && host.heard.deadline_ns != 0 && self.now.0 >= host.heard.deadline_ns {
-            let next = detector::expiry(&mut host.heard, self.now);
-            host.tell(next.event, self.now);
-        }
     }
 
     fn facts(&self, i: usize) -> PgFacts {
@@ -406,7 +350,11 @@ impl World {
                 let names = if peer { "peer" } else { "" };
                 (ms(self.below(20)), Done::SetSync(result().map(|()| names.to_owned())))
             }
-            Action::Advert(_) | Action::Announce(_) | Action::Withdraw | Action::Report(_) => return,
+            Action::Advert(priority) => {
+                self.advert(i, priority);
+                return;
+            }
+            Action::Announce(_) | Action::Withdraw | Action::Report(_) => return,
         };
         if !matches!(done, Done::SetSync(_)) {
             let host = &mut self.hosts[i];
@@ -423,81 +371,5 @@ impl World {
         let fresh = self.now.0 - self.hosts[i].heard.last_arrival_ns <= 2 * PULSE.0;
         let serves = theirs.is_some_and(|core| core.serving) && fresh && matches!(heard, State::Alive);
         assert!(!serves || !self.joined(), "{i} promotes beside a primary that it hears");
-    }
-
-    /// An action ends: what it did to the server.
-    fn finish(&mut self, i: usize, done: Done) -> Done {
-        let theirs = self.hosts[1 - i].pg.clone();
-        let joined = self.joined();
-        let pg = &mut self.hosts[i].pg;
-        match done {
-            Done::Promote(Ok(_)) if !pg.running || pg.hung => Done::Promote(failed("no server")),
-            Done::Promote(Ok(stamps)) => {
-                (pg.signal, pg.diverged) = (false, false);
-                pg.timeline += 1;
-                let lsn = pg.lsn;
-                let other = &mut self.hosts[1 - i].pg;
-                other.diverged = other.lsn > lsn || !other.signal;
-                Done::Promote(Ok(stamps))
-            }
-            Done::Stop(Ok(())) => {
-                (pg.running, pg.hung) = (false, false);
-                Done::Stop(Ok(()))
-            }
-            Done::Start(Ok(())) if pg.pending => Done::Start(failed("a rejoin is pending")),
-            Done::Start(Ok(())) => {
-                (pg.running, pg.hung) = (true, false);
-                Done::Start(Ok(()))
-            }
-            Done::Rejoin(Ok(())) if !joined || !theirs.is_primary() || pg.running => {
-                Done::Rejoin(failed("the peer is no primary"))
-            }
-            Done::Rejoin(Ok(())) => {
-                *pg = Server { running: true, signal: true, timeline: theirs.timeline, lsn: theirs.lsn, ..*pg };
-                (pg.pending, pg.diverged) = (false, false);
-                Done::Rejoin(Ok(()))
-            }
-            Done::SetSync(Ok(_)) if !pg.running || pg.hung => Done::SetSync(failed("no server")),
-            Done::SetSync(Ok(names)) => {
-                pg.names = !names.is_empty();
-                Done::SetSync(Ok(names))
-            }
-            done => done,
-        }
-    }
-}
-
-fn failed<T>(why: &str) -> Result<T, String> {
-    Err(why.to_owned())
-}
-
-impl Host {
-    fn end_server(&mut self) {
-        if self.pg.running {
-            (self.pg.running, self.pg.hung, self.pg.ended) = (false, false, true);
-            self.queue.push_back(Input::Postgres { asked: Nanos(0), news: Postgres::Exited });
-        }
-    }
-
-    fn verdict(&self, kind: VerdictKind, at: Nanos) -> Input {
-        Input::Verdict(Verdict {
-            at,
-            kind,
-            source: Source::Pulse,
-            priority: self.heard.priority as u8,
-            flags: self.heard.flags as u16,
-            timeline: self.heard.timeline,
-            lsn: self.heard.lsn,
-            system_identifier: self.heard.system_identifier,
-        })
-    }
-
-    /// Verdicts go before everything else that waits.
-    fn tell(&mut self, event: Option<VerdictKind>, now: Nanos) {
-        if let (Some(kind), true) = (event, self.core.is_some()) {
-            let at = self.queue.iter().take_while(|input| matches!(input, Input::Verdict(_))).count();
-            let verdict = self.verdict(kind, now);
-            self.queue.insert(at, verdict);
-        }
     }
 }
