@@ -38,6 +38,8 @@ pub mod flag {
     pub const PG_PRIMARY: u16 = 0x0010;
     /// The sender's PostgreSQL answers.
     pub const PG_UP: u16 = 0x0020;
+    /// The sender has begun to rejoin the receiver and not ended: it is no primary, and cannot become one before.
+    pub const REJOIN: u16 = 0x0040;
 }
 
 /// A pulse that is authentic; whether it is fresh and from the right peer is the filter's business.

@@ -1,6 +1,9 @@
 //! Not serving: when to take over, when to start PostgreSQL, when to rejoin, when to wait.
 
-use harbor_ha_ebpf::units::Nanos;
+use std::mem::discriminant;
+
+use harbor_ha_ebpf::records::State;
+use harbor_ha_ebpf::units::{Nanos, Priority};
 use harbor_ha_ebpf::wire::pulse::flag;
 
 use super::facts::{AtRest, PgFacts};
@@ -16,13 +19,16 @@ pub(super) const STREAM_PATIENCE: Nanos = Nanos::from_secs(15);
 
 impl Core {
     pub(super) fn settle_backup(&mut self, now: Nanos, out: &mut Actions) {
+        if self.may_exit() {
+            // PostgreSQL goes on: a standby that streams needs nobody.
+            self.exit(out);
+            return;
+        }
         if self.op.is_some() {
             return;
         }
-        if self.leave.take() == Some(Leave::Terminate) {
-            // PostgreSQL goes on: a standby that streams needs nobody.
-            out.push(Action::Exit);
-            return;
+        if self.leave == Some(Leave::Switchover) {
+            self.leave = None;
         }
         if self.link == Some(false) {
             out.push(Action::Withdraw);
@@ -32,7 +38,7 @@ impl Core {
         if self.resigned && now >= self.resigned_until {
             self.resigned = false;
         }
-        let role = self.peer.role();
+        let role = self.peer_role(now);
         if matches!(role, PeerRole::Standby) {
             self.leaderless_since.get_or_insert(now);
         } else {
@@ -52,22 +58,28 @@ impl Core {
 
     /// Plain VRRP (RFC 9568 §6.4.2).
     fn settle_plain(&mut self, now: Nanos, role: PeerRole, out: &mut Actions) {
+        let stronger = self.priority().0 > self.peer.priority();
+        // §6.1: the owner of the address always preempts, and at once.
+        let owner = self.priority() == Priority::OWNER && stronger;
+        if role != PeerRole::Primary || !self.rules.preempt || !stronger {
+            self.preempt_at = None;
+        }
         let serve = match role {
+            // §6.4.2 waits the skew after a priority 0, so that the strongest of many is first. There are two here.
             PeerRole::Dead | PeerRole::Resigned => true,
-            PeerRole::Unknown => now >= self.silence_until || self.priority().0 == 255,
-            PeerRole::Standby => self.peer.faulty() || (self.waited_without_leader(now) && self.outranks_peer()),
-            PeerRole::Primary => {
-                if self.rules.preempt && self.priority().0 > self.peer.priority() {
-                    let at = *self.preempt_at.get_or_insert(now.after(self.rules.preempt_delay));
-                    now >= at
-                } else {
-                    self.preempt_at = None;
-                    false
-                }
+            PeerRole::Unknown => now >= self.silence_until || self.priority() == Priority::OWNER,
+            PeerRole::Standby => {
+                owner || self.peer.faulty() || (self.waited_without_leader(now) && self.outranks_peer())
             }
+            PeerRole::Primary if owner => true,
+            PeerRole::Primary if self.rules.preempt && stronger => {
+                now >= *self.preempt_at.get_or_insert(now.after(self.rules.preempt_delay))
+            }
+            PeerRole::Primary => false,
         };
         if serve {
             self.preempt_at = None;
+            self.begin_takeover(now);
             self.begin_serving(now, &format!("the peer is {}", name(role)), out);
         }
     }
@@ -75,18 +87,18 @@ impl Core {
     /// PostgreSQL is a standby.
     fn as_standby(&mut self, now: Nanos, role: PeerRole, facts: &PgFacts, out: &mut Actions) {
         // The peer's adverts say nothing of its PostgreSQL: without pulses its server is asked.
-        if self.peer.pulse.state == harbor_ha_ebpf::records::State::Unknown && role == PeerRole::Primary {
+        if self.peer.pulse.state == State::Unknown && role == PeerRole::Primary {
             self.ask(now, out);
         }
         // A standby names nobody, so that it waits for nobody once it is promoted.
-        if !facts.sync_names.is_empty() && !self.setting_sync && now >= self.retry_at {
+        if !facts.sync_names.is_empty() && !self.setting_sync && now >= self.sync_retry_at {
             self.setting_sync = true;
             out.push(Action::SetSync { peer: false });
         }
         let take_over = match role {
             PeerRole::Dead | PeerRole::Resigned => true,
             PeerRole::Unknown => now >= self.silence_until,
-            PeerRole::Standby => self.peer_cannot_serve(now),
+            PeerRole::Standby => self.peer_cannot_serve(now, facts),
             PeerRole::Primary => false,
         };
         if role == PeerRole::Primary && !facts.streaming {
@@ -104,17 +116,14 @@ impl Core {
             Ok(()) => {
                 self.refusal = None;
                 self.op = Some(Op::Promote);
-                let takeover = self.takeover.get_or_insert_with(|| Takeover {
-                    why: "nobody serves",
-                    verdict_ns: now.0,
-                    ..Takeover::default()
-                });
+                self.begin_takeover(now);
                 self.why = format!("taking over: the peer is {}", name(role));
-                takeover.begun_ns = now.0;
                 out.push(Action::Promote);
             }
             Err(refusal) => {
-                if self.refusal != Some(refusal) {
+                // Once per reason: positions inside it move with every probe.
+                let known = self.refusal.is_some_and(|old| discriminant(&old) == discriminant(&refusal));
+                if !known {
                     self.why = format!("refused to take over: {refusal}");
                     out.push(Action::Report(super::Report { from: self.state, to: self.state, why: self.why.clone() }));
                 }
@@ -124,7 +133,7 @@ impl Core {
     }
 
     /// The peer lives and does not serve: is it our turn?
-    fn peer_cannot_serve(&self, now: Nanos) -> bool {
+    fn peer_cannot_serve(&self, now: Nanos, facts: &PgFacts) -> bool {
         if self.peer.faulty() {
             return true;
         }
@@ -132,12 +141,15 @@ impl Core {
             // It is about to serve by itself.
             return false;
         }
+        let waited_long = self.leaderless_since.is_some_and(|since| now >= since.after(PEER_START_LIMIT));
         if self.peer.postgres_up() {
-            // Two standbys: one of them, after a wait in which a primary would have been heard.
-            return self.waited_without_leader(now) && self.outranks_peer();
+            // Two standbys: the better one, after a wait in which a primary would have been heard. If that one refuses,
+            // the other one, unless it has missed a timeline.
+            let no_older = self.peer.timeline().is_none_or(|theirs| facts.timeline >= theirs);
+            return (self.waited_without_leader(now) && self.outranks_peer()) || (waited_long && no_older);
         }
         // A former primary that starts has every write: it goes first.
-        self.leaderless_since.is_some_and(|since| now >= since.after(PEER_START_LIMIT))
+        waited_long
     }
 
     fn waited_without_leader(&self, now: Nanos) -> bool {
@@ -172,20 +184,20 @@ impl Core {
         let claim = match role {
             PeerRole::Standby | PeerRole::Dead | PeerRole::Resigned => true,
             PeerRole::Primary => false,
-            PeerRole::Unknown => match &self.peer.postgres {
+            PeerRole::Unknown => match self.peer.postgres.take() {
                 Some(theirs) if theirs.in_recovery => true,
                 Some(theirs) => {
-                    let theirs = theirs.timeline;
-                    self.compare_timelines(now, facts.timeline, theirs, out);
+                    self.compare_timelines(now, facts.timeline, theirs.timeline, out);
                     return;
                 }
                 None => {
                     self.ask(now, out);
-                    now >= self.silence_until
+                    self.unanswered && now >= self.silence_until
                 }
             },
         };
         if claim {
+            self.begin_takeover(now);
             self.begin_serving(now, "PostgreSQL of this node is the primary", out);
         }
     }
@@ -197,7 +209,9 @@ impl Core {
         }
         let peer_is_primary =
             role == PeerRole::Primary || self.peer.postgres.as_ref().is_some_and(|theirs| !theirs.in_recovery);
-        if rest.standby_signal && !rest.rejoin_pending && self.stalled_since.is_none() {
+        let has_to_rejoin = self.stalled_since.is_some() && peer_is_primary;
+        if rest.standby_signal && !rest.rejoin_pending && !has_to_rejoin {
+            self.stalled_since = None;
             self.op = Some(Op::Start);
             out.push(Action::Start { standby: true });
             return;
@@ -210,8 +224,17 @@ impl Core {
         }
         // A former primary. Whether another one exists, only the peer can tell; so it is asked, as long as it takes.
         self.ask(now, out);
-        let first_right_is_the_peers = self.resigned && now < self.resigned_until;
+        // While it promotes, its server still answers as a standby.
+        let promotes = role == PeerRole::Standby && self.peer.pulse.flags & flag::PG_PRIMARY != 0;
+        let first_right_is_the_peers = promotes || (self.resigned && now < self.resigned_until);
         if rest.rejoin_pending || first_right_is_the_peers {
+            return;
+        }
+        if role == PeerRole::Standby && self.peer.pulse.flags & flag::REJOIN != 0 {
+            // It saw this node as the primary, and its own directory is of no use without one. Both would wait for ever.
+            self.op = Some(Op::Start);
+            self.why = "the peer was rejoining this node: starting as the primary that it was".to_owned();
+            out.push(Action::Start { standby: false });
             return;
         }
         match &self.peer.postgres {
@@ -230,6 +253,12 @@ impl Core {
                         .to_owned();
             }
         }
+    }
+
+    /// The stamps begin anew; a retry keeps the verdict's.
+    fn begin_takeover(&mut self, now: Nanos) {
+        let (why, verdict) = self.end_of_peer.unwrap_or(("nobody serves", now));
+        self.takeover = Some(Takeover { why, verdict_ns: verdict.0, begun_ns: now.0, ..Takeover::default() });
     }
 
     /// Puts the addresses up; PostgreSQL, where there is one, is a primary.

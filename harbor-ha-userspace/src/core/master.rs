@@ -1,6 +1,6 @@
 //! Serving: adverts and announcements, other primaries, loss of PostgreSQL, handing over.
 
-use harbor_ha_ebpf::records::{Source, VerdictKind};
+use harbor_ha_ebpf::records::{Source, State, VerdictKind};
 use harbor_ha_ebpf::units::{Nanos, Priority};
 use harbor_ha_ebpf::wire::pulse::flag;
 
@@ -12,8 +12,14 @@ use super::{
 
 impl Core {
     pub(super) fn promoted(&mut self, now: Nanos, result: Result<Promoted, String>, out: &mut Actions) {
+        if self.op != Some(Op::Promote) {
+            return;
+        }
         self.op = None;
         match result {
+            Ok(_) if !matches!(self.local, Local::Up(_)) => {
+                self.why = "PostgreSQL of this node ended while it was promoted".to_owned();
+            }
             Ok(stamps) => {
                 if let Some(takeover) = &mut self.takeover {
                     takeover.promote_ns = stamps.asked.0;
@@ -31,8 +37,14 @@ impl Core {
                         out.push(Action::SetSync { peer: false });
                     }
                 }
-                let why = self.why.clone();
-                self.begin_serving(now, &why, out);
+                if self.link == Some(false) {
+                    self.why = "the interface went down during the takeover".to_owned();
+                    self.stop(StopMode::Fast, After { resign: false, exit: false }, out);
+                } else if self.peer.role() != PeerRole::Primary {
+                    let why = self.why.clone();
+                    self.begin_serving(now, &why, out);
+                }
+                // Else timelines decide, as between any two primaries.
             }
             Err(error) => {
                 self.retry_at = now.after(RETRY);
@@ -41,7 +53,7 @@ impl Core {
         }
     }
 
-    pub(super) fn served(&mut self, now: Nanos, result: Result<Served, String>, out: &mut Actions) {
+    pub(super) fn served(&mut self, now: Nanos, result: Result<Served, String>) {
         if self.op == Some(Op::Serve) {
             self.op = None;
         }
@@ -63,14 +75,20 @@ impl Core {
             }
             Err(error) => {
                 self.why = format!("cannot put up the virtual addresses: {error}");
-                self.op = Some(Op::Serve);
-                out.push(Action::Serve);
+                self.retry_at = now.after(RETRY);
             }
         }
     }
 
     pub(super) fn settle_master(&mut self, now: Nanos, out: &mut Actions) {
-        self.run_timers(now, out);
+        self.decide_master(now, out);
+        // Last: after a pause of this process everything is due, and a stronger primary may have been heard first.
+        if self.state == VrrpState::Master {
+            self.run_timers(now, out);
+        }
+    }
+
+    fn decide_master(&mut self, now: Nanos, out: &mut Actions) {
         if self.op.is_some() {
             return;
         }
@@ -83,9 +101,16 @@ impl Core {
             return;
         }
         if !self.rules.postgres {
+            if self.peer.role() == PeerRole::Primary && !self.outranks_peer() {
+                out.push(Action::Withdraw);
+                self.enter_backup(now, "the peer is a stronger primary", out);
+            } else {
+                self.serve_again(now, out);
+            }
             return;
         }
         let Local::Up(facts) = &self.local else {
+            self.lost_postgres(now, "PostgreSQL of this node is not running", out);
             return;
         };
         if facts.in_recovery {
@@ -94,7 +119,7 @@ impl Core {
         }
         let timeline = facts.timeline;
         let name_peer =
-            self.rules.sync_required && facts.streaming && facts.sync_names.is_empty() && now >= self.retry_at;
+            self.rules.sync_required && facts.streaming && facts.sync_names.is_empty() && now >= self.sync_retry_at;
         if name_peer && !self.setting_sync {
             self.setting_sync = true;
             out.push(Action::SetSync { peer: true });
@@ -102,6 +127,15 @@ impl Core {
         let role = self.peer.role();
         if role == PeerRole::Primary {
             self.two_primaries(now, timeline, out);
+        }
+        self.serve_again(now, out);
+    }
+
+    /// The addresses could not be put up: once more, after a pause.
+    fn serve_again(&mut self, now: Nanos, out: &mut Actions) {
+        if !self.serving && self.op.is_none() && now >= self.retry_at {
+            self.op = Some(Op::Serve);
+            out.push(Action::Serve);
         }
     }
 
@@ -137,27 +171,29 @@ impl Core {
             }
             VerdictKind::Missed | VerdictKind::Dead | VerdictKind::Resigned | VerdictKind::Stalled => false,
         };
-        if !claims || self.op.is_some() {
-            return;
-        }
-        if self.rules.postgres {
-            // Decided by timelines, in `settle_master`: a priority knows nothing of data.
-            return;
-        }
-        if self.outranks_peer() {
-            // RFC 9568: advertise at once, and tell the network again where the addresses are.
+        // With PostgreSQL decided by timelines, in `decide_master`: a priority knows nothing of data.
+        if claims && self.serving && !self.rules.postgres && self.outranks_peer() {
+            // Advertise at once, and tell the network again where the addresses are.
             self.advert_now(now, out);
             out.push(Action::Announce(self.rules.announce_repeat));
-        } else {
-            out.push(Action::Withdraw);
-            self.enter_backup(now, "the peer is a stronger primary", out);
+        }
+        let gives_up = verdict.kind == VerdictKind::Resigned && verdict.source == Source::Advert;
+        if gives_up && self.op.is_none() {
+            // A backup that missed our adverts must not follow it.
+            self.advert_now(now, out);
         }
     }
 
     /// The peer is a primary and so are we: the later timeline is the truth.
     pub(super) fn two_primaries(&mut self, now: Nanos, ours: u32, out: &mut Actions) {
-        match self.peer.timeline() {
-            Some(theirs) => self.compare_timelines(now, ours, theirs, out),
+        let by_pulse = self.peer.pulse_timeline();
+        // An answer counts once: the next comparison asks anew.
+        let answer = || self.peer.postgres.as_ref().filter(|theirs| !theirs.in_recovery).map(|theirs| theirs.timeline);
+        match by_pulse.or_else(answer) {
+            Some(theirs) => {
+                self.peer.postgres = None;
+                self.compare_timelines(now, ours, theirs, out);
+            }
             None => self.ask(now, out),
         }
     }
@@ -177,7 +213,8 @@ impl Core {
             } else {
                 self.begin_serving(now, "the peer is a primary on an earlier timeline", out);
             }
-        } else if self.outranks_peer() {
+        } else if self.outranks_peer() && (self.state == VrrpState::Master || self.peer.role() != PeerRole::Primary) {
+            // Of two that serve, or of two that do not, the stronger one; else the one that serves.
             self.why = format!("two primaries on timeline {ours}; this one goes on, the other one must be looked at");
         } else {
             self.why = format!("two primaries on timeline {ours}; this one stands down and has to be looked at");
@@ -192,9 +229,11 @@ impl Core {
 
     /// No probe is answered: on a primary the peer takes over, on a standby the server is started anew.
     pub(super) fn hung(&mut self, now: Nanos, out: &mut Actions) {
-        self.no_answers = 0;
         if self.state == VrrpState::Master {
             self.leave_service(now, StopMode::Kill, "PostgreSQL of this node hangs", out);
+        } else if self.state == VrrpState::Init {
+            // Known well enough to go on; as a backup it is stopped and looked at.
+            self.local = Local::NotReady;
         } else if self.state == VrrpState::Backup && !matches!(self.local, Local::Rest(_)) {
             self.why = "PostgreSQL of this node hangs: it is started anew".to_owned();
             self.stop(StopMode::Kill, After { resign: false, exit: false }, out);
@@ -206,19 +245,19 @@ impl Core {
         if self.rules.postgres {
             self.stop(mode, After { resign: true, exit: false }, out);
         } else {
-            self.op = Some(Op::Stop(After { resign: true, exit: false }));
             out.push(Action::Withdraw);
-            self.stopped(now, Ok(()), out);
+            self.left_service(now, After { resign: true, exit: false }, out);
         }
     }
 
     /// A switchover, or the end of the daemon.
     fn hand_over(&mut self, now: Nanos, leave: Leave, out: &mut Actions) {
         let streams = matches!(&self.local, Local::Up(facts) if facts.streaming);
-        let peer_lives = match self.peer.role() {
-            PeerRole::Standby => true,
-            PeerRole::Unknown => self.peer.pulse.state == harbor_ha_ebpf::records::State::Unknown && streams,
-            PeerRole::Primary | PeerRole::Resigned | PeerRole::Dead => false,
+        let peer_lives = match self.peer.pulse.state {
+            // A standby sends no adverts: that it streams is all that can be known.
+            State::Unknown => true,
+            State::Alive | State::Resigned => self.peer.role() != PeerRole::Primary,
+            State::Dead => false,
         };
         if self.rules.postgres && peer_lives && streams {
             self.why = "handing over to the peer".to_owned();
@@ -235,8 +274,7 @@ impl Core {
                 self.serving = false;
                 out.push(Action::Withdraw);
                 let exit = leave == Leave::Terminate;
-                self.op = Some(Op::Stop(After { resign: true, exit }));
-                self.stopped(now, Ok(()), out);
+                self.left_service(now, After { resign: true, exit }, out);
             }
         }
     }
@@ -249,31 +287,38 @@ impl Core {
         if let Err(error) = result {
             // Something still runs: keep the place, do not resign, try again the hard way.
             self.why = format!("cannot stop PostgreSQL: {error}");
-            out.push(Action::Stop(StopMode::Kill));
+            self.stop_again_at = Some(now.after(RETRY));
             return;
         }
         self.op = None;
-        if self.rules.postgres {
-            self.local = if after.exit { self.local.clone() } else { Local::Unknown };
-        }
+        self.no_answers = 0;
+        self.stop_again_at = None;
+        self.local = Local::Unknown;
+        self.left_service(now, after, out);
+    }
+
+    fn left_service(&mut self, now: Nanos, after: After, out: &mut Actions) {
+        self.serving = false;
         self.peer.postgres = None;
-        if after.resign && self.state == VrrpState::Master {
-            self.resigned = true;
-            self.resigned_until = now.after(RESIGN_PATIENCE);
-            if self.rules.adverts {
-                out.push(Action::Advert(Priority::RESIGN));
+        if self.state == VrrpState::Master {
+            if after.resign {
+                self.resigned = true;
+                self.resigned_until = now.after(RESIGN_PATIENCE);
+                // An older silence of the peer is no reason to serve again before it had its chance.
+                self.heard = false;
+                if self.rules.adverts {
+                    out.push(Action::Advert(Priority::RESIGN));
+                }
+            }
+            let why = self.why.clone();
+            if self.link == Some(false) {
+                self.enter(now, VrrpState::Fault, &why, out);
+            } else {
+                self.enter_backup(now, &why, out);
             }
         }
-        let why = self.why.clone();
-        if self.link == Some(false) {
-            self.enter(now, VrrpState::Fault, &why, out);
-        } else {
-            self.enter_backup(now, &why, out);
-        }
         if after.exit {
-            // The last pulse says resign.
-            self.tell_peer(out);
-            out.push(Action::Exit);
+            self.exit(out);
         }
     }
 }

@@ -118,19 +118,27 @@ pub struct Core {
     local_since: Nanos,
     no_answers: u32,
     peer: Peer,
+    /// The peer was heard since this node could hear: only then is its silence news.
+    heard: bool,
     op: Option<Op>,
+    /// A stop failed: when it is tried again.
+    stop_again_at: Option<Nanos>,
     serving: bool,
     resigned: bool,
     /// After a resignation: until when the peer has the first right to serve.
     resigned_until: Nanos,
     peer_synced: bool,
     setting_sync: bool,
+    sync_retry_at: Nanos,
     asking: bool,
+    /// The peer's PostgreSQL was asked and did not answer.
+    unanswered: bool,
     leave: Option<Leave>,
     refusal: Option<NotPromotable>,
     pulse: PulseState,
     takeover: Option<Takeover>,
-    rejoin_error: Option<String>,
+    /// Why and since when the peer serves no more, by the kernel's clock.
+    end_of_peer: Option<(&'static str, Nanos)>,
     advert_at: Option<Nanos>,
     second_burst_at: Option<Nanos>,
     refresh_at: Option<Nanos>,
@@ -143,12 +151,20 @@ pub struct Core {
     preempt_at: Option<Nanos>,
     retry_at: Nanos,
     ask_at: Nanos,
+    /// Verdicts of a past in which this process stood still are being read: nothing is decided until the last one is.
+    backlog_until: Nanos,
+    /// [`Action::Exit`] was said: nothing follows it.
+    ended: bool,
 }
 
 /// Between two tries of an action that failed.
 const RETRY: Nanos = Nanos::from_secs(2);
 /// Between two questions to the peer's PostgreSQL.
 const ASK: Nanos = Nanos::from_millis(500);
+/// A verdict that is older than this when it is read has probably others behind it.
+const BACKLOG: Nanos = Nanos::from_millis(50);
+/// A wake after this comes when all of them are read: the daemon reads verdicts before it looks at its clock.
+const DRAIN: Nanos = Nanos::from_millis(1);
 /// How long a peer that was asked to take over may take before we serve again.
 const RESIGN_PATIENCE: Nanos = Nanos::from_secs(30);
 
@@ -165,18 +181,22 @@ impl Core {
             local_since: Nanos(0),
             no_answers: 0,
             peer: Peer::default(),
+            heard: false,
             op: None,
+            stop_again_at: None,
             serving: false,
             resigned: false,
             resigned_until: now,
             peer_synced: false,
             setting_sync: false,
+            sync_retry_at: now,
             asking: false,
+            unanswered: false,
             leave: None,
             refusal: None,
             pulse: PulseState::default(),
             takeover: None,
-            rejoin_error: None,
+            end_of_peer: None,
             advert_at: None,
             second_burst_at: None,
             refresh_at: None,
@@ -186,15 +206,21 @@ impl Core {
             preempt_at: None,
             retry_at: now,
             ask_at: now,
+            backlog_until: now,
+            ended: false,
         }
     }
 
     /// Takes one input in, at the instant `now` (`CLOCK_MONOTONIC`), and says what to do.
     pub fn handle(&mut self, now: Nanos, input: Input, out: &mut Actions) {
+        if self.ended {
+            out.set_wake(None);
+            return;
+        }
         match input {
             Input::Verdict(verdict) => self.on_verdict(now, &verdict, out),
             Input::Wake => {}
-            Input::Link(up) => self.link = Some(up),
+            Input::Link(up) => self.on_link(up),
             // News from before the last change are out of date; the end of a process never is.
             Input::Postgres { asked, news } if asked >= self.local_since || news == Postgres::Exited => {
                 self.on_postgres(now, news, out);
@@ -203,39 +229,66 @@ impl Core {
             Input::PeerPostgres(facts) => {
                 self.asking = false;
                 self.ask_at = now.after(ASK);
+                self.unanswered = facts.is_none();
                 self.peer.answered(facts);
             }
             Input::Done(done) => self.on_done(now, done, out),
-            Input::Command(command) => {
-                self.leave = Some(match command {
-                    Command::Switchover => Leave::Switchover,
-                    Command::Terminate => Leave::Terminate,
-                });
+            Input::Command(Command::Terminate) => self.leave = Some(Leave::Terminate),
+            // Meant for the primary of this moment; and an end that was asked for is not taken back.
+            Input::Command(Command::Switchover) => {
+                if self.state == VrrpState::Master && self.leave.is_none() {
+                    self.leave = Some(Leave::Switchover);
+                }
             }
         }
         self.settle(now, out);
         self.tell_peer(out);
         self.check_invariants();
-        out.set_wake(self.next_deadline(now));
+        out.set_wake(if self.ended { None } else { self.next_deadline(now) });
+    }
+
+    fn on_link(&mut self, up: bool) {
+        self.link = Some(up);
+        if !up {
+            // Whatever is not heard from now on, and a while after the link is back, says nothing of the peer.
+            self.heard = false;
+        }
     }
 
     fn on_verdict(&mut self, now: Nanos, verdict: &Verdict, out: &mut Actions) {
         self.peer.hear(verdict);
-        let ends = matches!(verdict.kind, VerdictKind::Dead | VerdictKind::Resigned);
-        if ends && self.state == VrrpState::Backup && self.op.is_none() {
-            // The stamps of a takeover begin here, with the kernel's own.
-            self.takeover = Some(Takeover {
-                why: if verdict.kind == VerdictKind::Dead { "silence" } else { "resigned" },
-                verdict_ns: verdict.at.0,
-                ..Takeover::default()
-            });
+        if now.since(verdict.at) > BACKLOG {
+            self.backlog_until = now.after(DRAIN);
         }
-        if self.peer.role() == PeerRole::Primary {
-            self.resigned = false;
-            self.leaderless_since = None;
+        match verdict.kind {
+            VerdictKind::Alive | VerdictKind::Said | VerdictKind::Resigned => self.heard = true,
+            VerdictKind::Missed | VerdictKind::Stalled | VerdictKind::Dead => {}
+        }
+        // The stamps of a takeover begin with the kernel's own.
+        match self.peer.role() {
+            PeerRole::Dead if verdict.kind == VerdictKind::Dead => self.end_of_peer = Some(("silence", verdict.at)),
+            PeerRole::Resigned if verdict.kind == VerdictKind::Resigned => {
+                // An advert of priority 0 follows the resigning pulse and is no news.
+                self.end_of_peer = self.end_of_peer.filter(|(why, _)| *why == "resigned");
+                self.end_of_peer.get_or_insert(("resigned", verdict.at));
+            }
+            PeerRole::Primary => {
+                self.end_of_peer = None;
+                self.resigned = false;
+                self.leaderless_since = None;
+            }
+            PeerRole::Standby | PeerRole::Dead | PeerRole::Resigned | PeerRole::Unknown => {}
         }
         if self.state == VrrpState::Master {
             self.heard_as_master(now, verdict, out);
+        }
+    }
+
+    /// What the peer does, as far as this node was able to hear it.
+    fn peer_role(&self, now: Nanos) -> PeerRole {
+        match self.peer.role() {
+            PeerRole::Dead | PeerRole::Resigned if !self.heard && now < self.silence_until => PeerRole::Unknown,
+            role => role,
         }
     }
 
@@ -258,9 +311,6 @@ impl Core {
             Postgres::AtRest(rest) => {
                 self.no_answers = 0;
                 self.local = Local::Rest(rest);
-                if self.state == VrrpState::Master && self.op.is_none() {
-                    self.lost_postgres(now, "PostgreSQL of this node is not running", out);
-                }
             }
             Postgres::NotReady => {
                 self.no_answers = 0;
@@ -269,13 +319,18 @@ impl Core {
                 }
             }
             Postgres::Exited => {
+                self.no_answers = 0;
                 self.local = Local::Unknown;
-                if self.state == VrrpState::Master && self.op.is_none_or(|op| op == Op::Serve) {
+                if let Some(Op::Checkpoint(leave)) = self.op {
+                    // The hand-over goes on without its checkpoint.
+                    let after = After { resign: true, exit: leave == Leave::Terminate };
+                    self.stop(StopMode::Kill, after, out);
+                } else if self.state == VrrpState::Master && self.op.is_none_or(|op| op == Op::Serve) {
                     self.lost_postgres(now, "PostgreSQL of this node ended", out);
                 }
             }
             Postgres::NoAnswer => {
-                self.no_answers += 1;
+                self.no_answers = self.no_answers.saturating_add(1);
                 if self.no_answers >= self.rules.probe_fall && self.op.is_none() {
                     self.hung(now, out);
                 }
@@ -289,7 +344,7 @@ impl Core {
         }
         match done {
             Done::Promote(result) => self.promoted(now, result, out),
-            Done::Serve(result) => self.served(now, result, out),
+            Done::Serve(result) => self.served(now, result),
             Done::Checkpoint => {
                 if let Some(Op::Checkpoint(leave)) = self.op {
                     let after = After { resign: true, exit: leave == Leave::Terminate };
@@ -297,8 +352,11 @@ impl Core {
                 }
             }
             Done::Stop(result) => self.stopped(now, result, out),
+            Done::Start(_) if self.op != Some(Op::Start) => {}
+            Done::Rejoin(_) if self.op != Some(Op::Rejoin) => {}
             Done::Start(result) => {
                 self.op = None;
+                self.no_answers = 0;
                 // The monitor tells how it is; until then nothing is known.
                 self.local = Local::Unknown;
                 if let Err(error) = result {
@@ -308,15 +366,19 @@ impl Core {
             }
             Done::Rejoin(result) => {
                 self.op = None;
+                self.no_answers = 0;
                 self.local = Local::Unknown;
-                self.stalled_since = None;
-                self.rejoin_error = result.err();
-                match &self.rejoin_error {
-                    Some(error) => {
+                match result {
+                    Err(error) => {
                         self.retry_at = now.after(RETRY);
                         self.why = format!("rejoin failed: {error}");
+                        // It may be a primary no more: what it said once must not send us there for ever.
+                        self.peer.postgres = None;
                     }
-                    None => self.why = "rejoined as a standby".to_owned(),
+                    Ok(()) => {
+                        self.stalled_since = None;
+                        self.why = "rejoined as a standby".to_owned();
+                    }
                 }
             }
             Done::SetSync(result) => {
@@ -325,7 +387,8 @@ impl Core {
                     (Ok(names), Local::Up(facts)) => facts.sync_names = names,
                     (Ok(_), Local::Unknown | Local::NotReady | Local::Rest(_)) => {}
                     (Err(error), _) => {
-                        self.retry_at = now.after(RETRY);
+                        // Its own delay: a takeover or a rejoin must not wait for it.
+                        self.sync_retry_at = now.after(RETRY);
                         self.why = format!("cannot set `synchronous_standby_names`: {error}");
                     }
                 }
@@ -333,37 +396,65 @@ impl Core {
         }
     }
 
-    /// Everything that follows from what is known now, whatever input brought it.
+    /// Everything that follows from what is known now, whatever input brought it; twice where a state was entered in
+    /// which something is due at once (an address owner's start).
     fn settle(&mut self, now: Nanos, out: &mut Actions) {
-        match self.state {
-            VrrpState::Init => self.settle_init(now, out),
-            VrrpState::Backup => self.settle_backup(now, out),
-            VrrpState::Master => self.settle_master(now, out),
-            VrrpState::Fault => {
-                if self.leave == Some(Leave::Terminate) && self.op.is_none() {
-                    out.push(Action::Exit);
-                    self.leave = None;
-                } else if self.link == Some(true) && self.op.is_none() {
-                    self.enter_backup(now, "the interface is up again", out);
-                }
+        if now < self.backlog_until {
+            return;
+        }
+        if self.stop_again_at.is_some_and(|at| now >= at) {
+            self.stop_again_at = None;
+            out.push(Action::Stop(StopMode::Kill));
+        }
+        for _ in 0..2 {
+            let before = self.state;
+            match self.state {
+                VrrpState::Init => self.settle_init(now, out),
+                VrrpState::Backup => self.settle_backup(now, out),
+                VrrpState::Master => self.settle_master(now, out),
+                VrrpState::Fault => self.settle_fault(now, out),
+            }
+            if self.ended || self.state == before || self.state == VrrpState::Master {
+                return;
             }
         }
     }
 
+    fn settle_fault(&mut self, now: Nanos, out: &mut Actions) {
+        if self.may_exit() {
+            self.exit(out);
+        } else if self.link == Some(true) && self.op.is_none() {
+            self.enter_backup(now, "the interface is up again", out);
+        }
+    }
+
+    /// Asked to end, and nothing runs that has to be finished: a start goes on alone, a rejoin is resumed.
+    fn may_exit(&self) -> bool {
+        self.leave == Some(Leave::Terminate) && matches!(self.op, None | Some(Op::Start | Op::Rejoin))
+    }
+
+    /// The last word of the pulses, then the end. Without a daemon nobody would take the addresses off later.
+    fn exit(&mut self, out: &mut Actions) {
+        out.push(Action::Withdraw);
+        self.tell_peer(out);
+        out.push(Action::Exit);
+        self.ended = true;
+    }
+
     fn settle_init(&mut self, now: Nanos, out: &mut Actions) {
+        if self.may_exit() {
+            self.exit(out);
+            return;
+        }
         let Some(link) = self.link else {
             return;
         };
-        if self.leave == Some(Leave::Terminate) {
-            self.leave = None;
-            out.push(Action::Exit);
-            return;
-        }
         if self.rules.postgres && matches!(self.local, Local::Unknown) {
             return;
         }
-        // A running primary keeps its addresses until it is known whether another one serves.
-        if !matches!(&self.local, Local::Up(facts) if !facts.in_recovery) {
+        // A running primary keeps its addresses until it is known whether another one serves. Without a link the other
+        // one is likely, and clients on this very host would go on writing.
+        if !link || !matches!(&self.local, Local::Up(facts) if !facts.in_recovery) {
             out.push(Action::Withdraw);
         }
         if link {
@@ -377,6 +468,7 @@ impl Core {
         self.silence_until = now.after(self.rules.start_wait);
         self.leaderless_since = None;
         self.preempt_at = None;
+        self.unanswered = false;
         self.enter(now, VrrpState::Backup, why, out);
     }
 
@@ -398,6 +490,11 @@ impl Core {
         self.serving = false;
         self.second_burst_at = None;
         self.refresh_at = None;
+        if !after.resign {
+            // Another primary is right: not one more advert. With a resignation adverts go on until every process is
+            // gone, so that the peer does not begin before.
+            self.advert_at = None;
+        }
         self.op = Some(Op::Stop(after));
         out.push(Action::Stop(mode));
     }
@@ -407,19 +504,21 @@ impl Core {
         let mut pulse = PulseState::default();
         let mut set = |bit: u16, on: bool| pulse.flags |= if on { bit } else { 0 };
         set(flag::PRIMARY, self.state == VrrpState::Master);
-        // Also with a resignation: everything that was acknowledged is at the peer, and nothing is any more.
+        // Also in the last word: whoever takes over must know whether it has everything.
         set(flag::SYNC, (self.state == VrrpState::Master || self.resigned) && self.peer_synced);
         set(flag::FAULT, self.state == VrrpState::Fault);
         set(flag::RESIGN, self.resigned);
         match &self.local {
             Local::Up(facts) => {
                 set(flag::PG_UP, true);
-                set(flag::PG_PRIMARY, !facts.in_recovery);
+                // A promotion that has begun counts: a former primary must not start meanwhile.
+                set(flag::PG_PRIMARY, !facts.in_recovery || self.op == Some(Op::Promote));
                 pulse.timeline = facts.timeline;
                 pulse.lsn = facts.lsn.0;
                 pulse.system_identifier = facts.system_identifier;
             }
             Local::Rest(rest) => {
+                set(flag::REJOIN, rest.rejoin_pending);
                 pulse.timeline = rest.timeline;
                 pulse.system_identifier = rest.system_identifier;
             }
@@ -438,6 +537,8 @@ impl Core {
     fn ask(&mut self, now: Nanos, out: &mut Actions) {
         if !self.asking && now >= self.ask_at {
             self.asking = true;
+            // What it said before is old from now on.
+            self.peer.postgres = None;
             out.push(Action::AskPeer);
         }
     }
@@ -449,16 +550,19 @@ impl Core {
         let stalled = self.stalled_since.map(|since| since.after(backup::STREAM_PATIENCE));
         let resigned = if self.resigned { future(self.resigned_until) } else { None };
         [
-            self.advert_at,
-            self.second_burst_at,
-            self.refresh_at,
-            self.preempt_at,
+            self.advert_at.and_then(future),
+            self.second_burst_at.and_then(future),
+            self.refresh_at.and_then(future),
+            self.preempt_at.and_then(future),
+            self.stop_again_at.and_then(future),
             leaderless.and_then(future),
             unheard.and_then(future),
             stalled.and_then(future),
             resigned,
             if self.state == VrrpState::Backup { future(self.silence_until) } else { None },
+            future(self.backlog_until),
             future(self.retry_at),
+            future(self.sync_retry_at),
             future(self.ask_at),
         ]
         .into_iter()
@@ -470,6 +574,7 @@ impl Core {
     fn check_invariants(&self) {
         assert!(!self.serving || self.state == VrrpState::Master, "serving in state {}", self.state);
         assert!(!(self.resigned && self.serving), "serving after a resignation");
+        assert!(!(self.ended && self.serving), "serving after the end");
         debug_assert!(self.advert_at.is_none() || self.state == VrrpState::Master, "adverts in state {}", self.state);
     }
 

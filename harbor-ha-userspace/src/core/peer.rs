@@ -42,6 +42,8 @@ pub struct Peer {
     pub advert: Heartbeat,
     /// By pulses.
     pub pulse: Heartbeat,
+    /// An advert came after the pulses had died: it serves, and only its pulses are lost.
+    pub outlived: bool,
     /// Its PostgreSQL, when it last answered; `None` when it did not.
     pub postgres: Option<PgFacts>,
     /// Its last words as a primary.
@@ -66,13 +68,18 @@ pub enum PeerRole {
 
 impl Default for Peer {
     fn default() -> Self {
-        Self { advert: Heartbeat::NEVER, pulse: Heartbeat::NEVER, postgres: None, last_primary: None }
+        Self { advert: Heartbeat::NEVER, pulse: Heartbeat::NEVER, outlived: false, postgres: None, last_primary: None }
     }
 }
 
 impl Peer {
     /// Takes a verdict in.
     pub fn hear(&mut self, verdict: &Verdict) {
+        self.outlived = match (verdict.source, verdict.kind) {
+            (Source::Advert, VerdictKind::Alive | VerdictKind::Said) => self.pulse.state == State::Dead,
+            (Source::Advert | Source::Pulse, VerdictKind::Missed | VerdictKind::Stalled) => self.outlived,
+            (Source::Advert, VerdictKind::Dead | VerdictKind::Resigned) | (Source::Pulse, _) => false,
+        };
         let heartbeat = match verdict.source {
             Source::Advert => &mut self.advert,
             Source::Pulse => &mut self.pulse,
@@ -115,6 +122,7 @@ impl Peer {
             (State::Alive, _) if self.pulse.flags & flag::PRIMARY != 0 => PeerRole::Primary,
             (State::Alive, _) => PeerRole::Standby,
             (State::Resigned, _) => PeerRole::Resigned,
+            (State::Dead, State::Alive) if self.outlived => PeerRole::Primary,
             (State::Dead, _) => PeerRole::Dead,
             (State::Unknown, State::Alive) => PeerRole::Primary,
             (State::Unknown, State::Resigned) => PeerRole::Resigned,
@@ -125,15 +133,20 @@ impl Peer {
 
     /// Its timeline, by pulse or by its own PostgreSQL.
     pub fn timeline(&self) -> Option<u32> {
+        self.pulse_timeline().or_else(|| self.postgres.as_ref().map(|facts| facts.timeline))
+    }
+
+    /// Its timeline by living pulses.
+    pub fn pulse_timeline(&self) -> Option<u32> {
         let by_pulse = matches!(self.pulse.state, State::Alive | State::Resigned).then_some(self.pulse.timeline);
-        by_pulse.filter(|&timeline| timeline != 0).or_else(|| self.postgres.as_ref().map(|facts| facts.timeline))
+        by_pulse.filter(|&timeline| timeline != 0)
     }
 
     /// Its priority on the wire.
     pub const fn priority(&self) -> u8 {
         match self.pulse.state {
-            State::Unknown => self.advert.priority,
-            State::Alive | State::Dead | State::Resigned => self.pulse.priority,
+            State::Unknown | State::Dead => self.advert.priority,
+            State::Alive | State::Resigned => self.pulse.priority,
         }
     }
 

@@ -100,7 +100,7 @@ impl Core {
                 Some(Op::Rejoin) => "rejoin",
             },
             refusal: self.refusal.map(|refusal| refusal.to_string()),
-            takeover: self.takeover.filter(|takeover| takeover.begun_ns != 0),
+            takeover: self.takeover,
         }
     }
 
@@ -124,7 +124,7 @@ impl Core {
             Local::Unknown => ("unknown", None),
             Local::NotReady => ("starting", None),
             Local::Rest(_) => ("down", None),
-            Local::Up(_) if self.no_answers > 0 => ("hung", None),
+            Local::Up(_) if self.no_answers >= self.rules.probe_fall => ("hung", None),
             Local::Up(facts) if facts.in_recovery => ("standby", Some(facts.clone())),
             Local::Up(facts) => ("primary", Some(facts.clone())),
         };

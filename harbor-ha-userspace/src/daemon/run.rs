@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use harbor_ha_ebpf::records::Source;
+use harbor_ha_ebpf::records::{Source, State, VerdictKind};
+use harbor_ha_ebpf::units::Nanos;
 use nix::sys::signal::Signal;
 use sd_notify::NotifyState;
 use serde_json::Value;
@@ -17,7 +18,7 @@ use super::control::{self, Ask, Request};
 use super::monitor;
 use super::perform::Performer;
 use crate::config::settings::Settings;
-use crate::core::{Actions, Command, Core, Input};
+use crate::core::{Actions, Command, Core, Input, Verdict};
 use crate::kernel::maps::PEER;
 use crate::net::clock;
 use crate::observe::status::{Heard, Status, rejects};
@@ -48,6 +49,7 @@ pub async fn run(settings: Settings) -> Result<(), BuildError> {
     let mut interrupt = signal(SignalKind::interrupt()).expect("SIGINT can be caught");
     let watchdog = sd_notify::watchdog_enabled().map(|period| period / 3);
     let mut bark = Instant::now();
+    performer.done.extend(known(&parts));
     notify(&[NotifyState::Ready, NotifyState::Status("running")]);
     tracing::info!(instance = settings.node.instance, xdp = parts.attached.name(), "running");
 
@@ -93,6 +95,29 @@ pub async fn run(settings: Settings) -> Result<(), BuildError> {
     let _gone = std::fs::remove_file(&socket);
     tracing::info!("ended");
     Ok(())
+}
+
+/// What the pinned detectors know of a peer that lives. It tells nothing new, so the kernel would send no verdict of it,
+/// and a restarted daemon would take a serving peer for one that was never heard.
+fn known(parts: &Parts) -> impl Iterator<Item = Input> {
+    [Source::Pulse, Source::Advert].into_iter().filter_map(|source| {
+        let known = parts.maps.detector(PEER, source).ok()?;
+        let kind = match State::from_u32(known.state) {
+            State::Alive => VerdictKind::Alive,
+            State::Resigned => VerdictKind::Resigned,
+            State::Unknown | State::Dead => return None,
+        };
+        Some(Input::Verdict(Verdict {
+            at: Nanos(known.last_arrival_ns),
+            kind,
+            source,
+            priority: known.priority as u8,
+            flags: known.flags as u16,
+            timeline: known.timeline,
+            lsn: known.lsn,
+            system_identifier: known.system_identifier,
+        }))
+    })
 }
 
 fn terminated(signal: Signal) -> Input {
