@@ -4,11 +4,12 @@
 #   tests/cases/capture-keepalived.sh > tests/cases/keepalived.frames
 #
 # Per case two network namespaces joined by a cable: keepalived in one, tcpdump in the other, which sees whole Ethernet
-# frames as a peer receives them. Cases run side by side. A second run differs in the IP identification only.
+# frames as a peer receives them. Cases run side by side. A second run gives the same bytes.
 set -euo pipefail
 
 folder=$(mktemp -d)
-prefix="hh-cap$$"
+# Not `hh-`: the lab would take them for what one of its own left behind.
+prefix="capture$$"
 trap clean EXIT
 clean() {
     for name in $(ip netns list | awk -v prefix="$prefix-" 'index($1, prefix) == 1 { print $1 }'); do
@@ -53,6 +54,7 @@ vrrp_instance VI_1 {
     }
 }
 CONF
+    : > "$dir/tcpdump.log"
     ip netns exec "$peer" tcpdump -i eth0 -U -w "$dir/pcap" 'ip proto 112' 2>"$dir/tcpdump.log" &
     until grep -q listening "$dir/tcpdump.log"; do sleep 0.1; done
     # -l -G: to a file, never to the console, which would slow it down.

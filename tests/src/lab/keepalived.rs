@@ -19,10 +19,12 @@ pub struct Setup {
     pub version: u8,
     /// `advert_int`, in seconds.
     pub advert_int: &'static str,
-    /// `state` and `priority`.
+    /// `priority`; `state` is always BACKUP, without which keepalived drops `nopreempt`.
     pub priority: u8,
     /// `virtual_router_id`.
     pub vrid: u8,
+    /// `false`: `nopreempt`, as in the users' files.
+    pub preempt: bool,
     /// `auth_pass`; version 2 only.
     pub password: Option<&'static str>,
 }
@@ -71,21 +73,25 @@ impl<'a> Keepalived<'a> {
         let mut arguments: Vec<_> = ["-n", "-P", "-l", "-G", "-D", "-f"].map(Into::into).into();
         arguments.push(config.into_os_string());
         for (option, file) in [("-p", "keepalived.pid"), ("-r", "keepalived-vrrp.pid")] {
-            arguments.extend([option.into(), home.join(file).into_os_string()]);
+            let file = home.join(file);
+            // One that was killed may still wait to be reaped, and keepalived takes that for a living one.
+            let _ = fs::remove_file(&file);
+            arguments.extend([option.into(), file.into_os_string()]);
         }
         let program = super::need::find_program("keepalived").context("keepalived is not installed")?;
         host::start(&self.node.netns(), None, &self.log(), &program, &arguments)
     }
 
     fn config(self, setup: &Setup) -> String {
-        let Setup { version, advert_int, priority, vrid, password } = setup;
+        let Setup { version, advert_int, priority, vrid, preempt, password } = setup;
+        let nopreempt = if *preempt { "" } else { "    nopreempt\n" };
         let (ours, peer) = (self.node.address(), self.node.peer_address());
         let auth = password.map_or(String::new(), |password| {
             format!("    authentication {{\n        auth_type PASS\n        auth_pass {password}\n    }}\n")
         });
         format!(
             "global_defs {{\n    router_id LVS_DEVEL\n    vrrp_skip_check_adv_addr\n}}\n\
-             vrrp_instance VI_1 {{\n    state BACKUP\n    nopreempt\n    interface eth0\n    virtual_router_id {vrid}\n\
+             vrrp_instance VI_1 {{\n    state BACKUP\n{nopreempt}    interface eth0\n    virtual_router_id {vrid}\n\
              \x20   priority {priority}\n    version {version}\n    advert_int {advert_int}\n{auth}\
              \x20   garp_master_delay 1\n    garp_master_refresh 5\n    unicast_src_ip {ours}\n\
              \x20   unicast_peer {{\n        {peer}\n    }}\n    virtual_ipaddress {{\n        {VIP}\n    }}\n}}\n"
