@@ -19,10 +19,10 @@ clean() {
     rm -rf "$folder"
 }
 
-# capture NAME WHICH SECONDS GLOBAL INSTANCE VIPS: WHICH of the frames is kept (`first` or `last`), after SECONDS of
-# running and a SIGTERM.
+# capture NAME WHICH SECONDS GLOBAL INSTANCE VIPS [FILTER]: WHICH of the frames is kept (`first` or `last`), after SECONDS
+# of running and a SIGTERM.
 capture() {
-    local name=$1 which=$2 seconds=$3 global=$4 instance=$5 vips=$6
+    local name=$1 which=$2 seconds=$3 global=$4 instance=$5 vips=$6 filter=${7:-ip proto 112}
     local ours="$prefix-$name-k" peer="$prefix-$name-p" dir="$folder/$name"
     mkdir "$dir"
     ip netns add "$ours"
@@ -55,7 +55,7 @@ vrrp_instance VI_1 {
 }
 CONF
     : > "$dir/tcpdump.log"
-    ip netns exec "$peer" tcpdump -i eth0 -U -w "$dir/pcap" 'ip proto 112' 2>"$dir/tcpdump.log" &
+    ip netns exec "$peer" tcpdump -i eth0 -U -w "$dir/pcap" "$filter" 2>"$dir/tcpdump.log" &
     until grep -q listening "$dir/tcpdump.log"; do sleep 0.1; done
     # -l -G: to a file, never to the console, which would slow it down.
     ip netns exec "$ours" keepalived -n -P -l -G -D -f "$dir/keepalived.conf" -p "$dir/pid" -r "$dir/vrrp.pid" \
@@ -101,6 +101,7 @@ run v3-1s-stop last 6 "" $'version 3\nadvert_int 1' "$one"
 run v3-100ms first 3 "" $'version 3\nadvert_int 0.1' "$one"
 run v3-three-vips first 6 "" $'version 3\nadvert_int 1' "$three"
 run v3-old-checksum first 6 "" $'version 3\nadvert_int 1\nold_unicast_checksum' "$one"
+run garp first 6 "" $'version 3\nadvert_int 1' "$one" "arp src host $one"
 sleep 15
 
 keepalived --version 2>&1 | sed -n '1s/^/# /p'

@@ -61,6 +61,8 @@ fn captured() -> Vec<(&'static str, Advert)> {
 
 /// keepalived's form of 2016 and before: the pseudo header names 224.0.0.18 although the packet goes to a node.
 const OLD_CHECKSUM: &str = "v3-old-checksum";
+/// Its first gratuitous ARP after a takeover.
+const GARP: &str = "garp";
 
 #[test]
 fn a_captured_frame_says_what_keepalived_was_configured_to_say() {
@@ -68,7 +70,7 @@ fn a_captured_frame_says_what_keepalived_was_configured_to_say() {
         assert_eq!(read(&frames::keepalived(name)), Some(Ok(expected)), "{name}");
     }
     let mut known: Vec<_> = captured().iter().map(|(name, _)| *name).collect();
-    known.push(OLD_CHECKSUM);
+    known.extend([OLD_CHECKSUM, GARP]);
     assert_eq!(frames::keepalived_names(), known, "each captured frame has an expectation");
 }
 
@@ -97,8 +99,17 @@ fn our_advert_is_keepalived_s_byte_for_byte() {
 }
 
 #[test]
+fn our_gratuitous_arp_is_keepalived_s_byte_for_byte() {
+    let (mac, vip) = ([2, 0x77, 0, 0, 0, 0xfd], [172, 19, 48, 188]);
+    let theirs = frames::keepalived(GARP);
+    assert_eq!(arp::gratuitous(mac, vip)[..], theirs);
+    assert_eq!(arp::announces(&theirs, vip), Some(mac));
+    assert_eq!(read(&theirs), None, "no VRRP");
+}
+
+#[test]
 fn our_ip_header_is_keepalived_s_but_for_the_identification() {
-    for name in frames::keepalived_names() {
+    for (name, _) in captured() {
         let theirs = frames::keepalived(name);
         let mut cursor = Cursor::new(&theirs[ethernet::HEADER..]);
         let header = ipv4::parse(&mut cursor).expect("an IPv4 header");

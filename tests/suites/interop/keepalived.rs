@@ -173,6 +173,14 @@ fn our_death_hands_over_to_keepalived(test: &str, protocol: Protocol) {
         assert!(last < first && first < garp, "{last} {first} {garp}");
         assert!(has_vip(lab, Side::B));
         told(test, protocol, "our last advert to keepalived's first", last, first, protocol.master_down_ms(WEAK));
+        // The killed one left its address behind. Started again, it must not keep it, nor take it back.
+        assert!(has_vip(lab, Side::A));
+        ours(lab, Side::A, protocol, STRONG);
+        let status = until(lab, Side::A, "ours hears keepalived", |status| {
+            status.text("/role") == "standby" && status.text("/adverts_heard/state") == "alive"
+        });
+        assert!(!status.is("/vip") && !has_vip(lab, Side::A), "{}", status.0);
+        assert_eq!(keepalived.states(), [State::Backup, State::Master]);
     });
 }
 

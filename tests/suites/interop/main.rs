@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use harbor_ha_tests::lab::keepalived::Keepalived;
 use harbor_ha_tests::lab::node::Status;
 use harbor_ha_tests::lab::{Lab, Options, Side, residue};
@@ -63,12 +63,14 @@ fn until(lab: &Lab, side: Side, what: &str, wanted: impl Fn(&Status) -> bool) ->
     let waited = lab.wait(what, LIMIT, || {
         let status = lab.node(side).status()?;
         let reached = wanted(&status);
-        let text = status.0.to_string();
+        let heard = status.number("/adverts_heard/arrivals").unwrap_or_default();
+        let short = format!("{} ({}), {heard} adverts heard", status.text("/role"), status.text("/why"));
         last = Some(status);
-        ensure!(reached, "{text}");
+        ensure!(reached, "{short}");
         Ok(())
     });
-    settled(lab, waited);
+    let whole = last.as_ref().map(|status| status.0.to_string());
+    settled(lab, waited.with_context(|| whole.unwrap_or_default()));
     last.expect("it answered")
 }
 
