@@ -19,6 +19,7 @@ use harbor_ha_ebpf::wire::ipv4::{self, Header};
 use harbor_ha_ebpf::wire::pulse::{self, Pulse, flag};
 use harbor_ha_ebpf::wire::siphash::Key;
 use harbor_ha_ebpf::wire::vrrp::{self, Outgoing};
+use harbor_ha_tests::frames;
 
 const US: [u8; 4] = [10, 77, 0, 2];
 const PEER_ADDRESS: [u8; 4] = [10, 77, 0, 1];
@@ -219,6 +220,65 @@ fn a_valid_advert_passes_counts_and_feeds_the_detector() {
         assert_eq!(events.len(), 1);
         assert_eq!(VerdictKind::from_u32(events[0].kind), Some(VerdictKind::Alive));
     }
+}
+
+/// The configuration that a captured frame was meant for.
+fn hears(kernel: &mut Kernel, version: u8, interval_ms: u64, password: Option<&[u8; 8]>) {
+    let config = Config {
+        own_address: frames::DESTINATION,
+        auth_type: u8::from(password.is_some()),
+        advert_interval_ns: interval_ms * 1_000_000,
+        ..config(version)
+    };
+    let secrets = Secrets { password: password.copied().unwrap_or_default(), ..secrets() };
+    let mut peers = peers();
+    peers[PEER as usize].address = frames::SOURCE;
+    kernel.maps.write(&config, &secrets, &peers).expect("the kernel takes the configuration");
+}
+
+#[test]
+fn what_keepalived_sent_is_accepted_and_counted() {
+    let cases: [(&str, u8, u64, Option<&[u8; 8]>, u32); 10] = [
+        ("v2-pass", 2, 1000, Some(b"111111\0\0"), 100),
+        ("v2-pass-stop", 2, 1000, Some(b"111111\0\0"), 0),
+        ("v2-open", 2, 1000, None, 100),
+        ("v2-pass-1", 2, 1000, Some(b"x\0\0\0\0\0\0\0"), 100),
+        ("v2-pass-8", 2, 1000, Some(b"12345678"), 100),
+        ("v2-pass-9", 2, 1000, Some(b"12345678"), 100),
+        ("v3-1s", 3, 1000, None, 100),
+        ("v3-1s-stop", 3, 1000, None, 0),
+        ("v3-100ms", 3, 100, None, 100),
+        ("v3-three-vips", 3, 1000, None, 100),
+    ];
+    let mut kernel = Kernel::load(2);
+    for (count, (name, version, interval_ms, password, priority)) in (1..).zip(cases) {
+        hears(&mut kernel, version, interval_ms, password);
+        assert_eq!(kernel.see(&frames::keepalived(name)), PASS, "{name}");
+        assert_eq!(kernel.stats(), Stats { adverts: count, ..Stats::default() }, "{name}");
+        let detector = kernel.maps.detector(PEER, Source::Advert).unwrap();
+        assert_eq!((detector.arrivals, detector.priority), (count, priority), "{name}");
+        assert_eq!(detector.interval_ns, interval_ms * 1_000_000, "{name}");
+        let state = if priority == 0 { State::Resigned } else { State::Alive };
+        assert_eq!(detector.state, state as u32, "{name}");
+    }
+}
+
+#[test]
+fn what_keepalived_sent_to_others_is_refused_under_its_reason() {
+    let mut kernel = Kernel::load(2);
+    hears(&mut kernel, 2, 1000, Some(b"222222\0\0"));
+    kernel.refuses(&frames::keepalived("v2-pass"), Reject::Password);
+    kernel.refuses(&frames::keepalived("v2-open"), Reject::AuthType);
+    kernel.refuses(&frames::keepalived("v3-1s"), Reject::Version);
+    hears(&mut kernel, 2, 2000, Some(b"111111\0\0"));
+    kernel.refuses(&frames::keepalived("v2-pass"), Reject::Interval);
+    hears(&mut kernel, 3, 1000, None);
+    kernel.refuses(&frames::keepalived("v3-old-checksum"), Reject::Checksum);
+    kernel.refuses(&frames::keepalived("v2-pass"), Reject::Version);
+    // One byte arrives as another.
+    let whole = frames::keepalived("v3-1s");
+    let last = whole.len() - 1;
+    kernel.refuses(&[&whole[..last], &[!whole[last]]].concat(), Reject::Checksum);
 }
 
 #[test]

@@ -40,7 +40,7 @@ enum Verb {
     },
     /// Run the tests: all that this machine allows, or one suite.
     Test {
-        /// The suite; without it: all three.
+        /// The suite; without it: all of them.
         #[arg(value_enum)]
         suite: Option<test::Suite>,
     },

@@ -14,6 +14,8 @@ pub enum Suite {
     Pure,
     /// Root: the programs in the kernel, pins, timers.
     Kernel,
+    /// Root, keepalived: a pair of ours and theirs, forged packets on a wire.
+    Interop,
     /// Root, PostgreSQL 13: failovers in the lab.
     Lab,
 }
@@ -31,7 +33,7 @@ pub fn verb(only: Option<Suite>) -> Result<ExitCode> {
     if wanted(Suite::Pure) && !run(&ready, &["test", "--release", "--workspace"])? {
         failed.push("pure");
     }
-    for (suite, name) in [(Suite::Kernel, "kernel"), (Suite::Lab, "lab")] {
+    for (suite, name) in [(Suite::Kernel, "kernel"), (Suite::Interop, "interop"), (Suite::Lab, "lab")] {
         if !wanted(suite) {
             continue;
         }

@@ -9,8 +9,10 @@
 //! | [`state`] | what stands on the disk about a lab; run ids, owners, folders |
 //! | [`netns`], [`link`], [`host`] | namespaces and what runs in them; switch, ports, partition; a host's `init` |
 //! | [`node`], [`postgres`] | a node's configuration and daemon; its PostgreSQL |
+//! | [`keepalived`] | somebody else's daemon on a node |
 //! | [`fault`] | what breaks, and the healing |
 //! | [`capture`], [`writer`] | what the client host sees on the wire; the client that writes |
+//! | [`wire`] | adverts and gratuitous ARP, as any host sees them |
 //! | [`teardown`], [`residue`], [`interrupt`] | taking down, and the proof that nothing stays |
 //! | [`need`] | what a test needs, with a skip that says what is missing |
 
@@ -19,6 +21,7 @@ pub mod clock;
 pub mod fault;
 pub mod host;
 pub mod interrupt;
+pub mod keepalived;
 pub mod link;
 pub mod need;
 pub mod netns;
@@ -28,6 +31,7 @@ pub mod residue;
 pub mod state;
 pub mod teardown;
 pub mod user;
+pub mod wire;
 pub mod writer;
 
 use std::fmt;
@@ -160,6 +164,19 @@ impl Lab {
         built.map(|()| lab)
     }
 
+    /// Builds the hosts and their cables, in which nothing runs yet.
+    ///
+    /// # Errors
+    /// As [`Lab::up`].
+    pub fn network(options: &Options) -> Result<Self> {
+        need::tools()?;
+        interrupt::install()?;
+        teardown::clean_orphans();
+        let lab = Self { state: State::create(options)?, ours: true };
+        lab.say("switch, nodes a and b, client c");
+        lab.build_network().map(|()| lab)
+    }
+
     /// The living lab with this run id, or the newest one.
     ///
     /// # Errors
@@ -200,8 +217,7 @@ impl Lab {
 
     fn build(&self) -> Result<()> {
         self.say("switch, nodes a and b, client c");
-        link::build(&self.state)?;
-        state::mount_bpffs(&self.state)?;
+        self.build_network()?;
         for side in Side::BOTH {
             self.node(side).prepare()?;
         }
@@ -223,6 +239,11 @@ impl Lab {
             self.wait_serving(Side::A, READY_LIMIT)?;
         }
         Ok(())
+    }
+
+    fn build_network(&self) -> Result<()> {
+        link::build(&self.state)?;
+        state::mount_bpffs(&self.state)
     }
 
     /// The node that serves.

@@ -58,7 +58,8 @@ pub fn tools() -> Result<()> {
     Ok(())
 }
 
-fn find_program(name: &str) -> Option<PathBuf> {
+/// Where a program lies; `sbin` folders count also for those who do not have them in their path.
+pub fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let more = ["/usr/sbin", "/sbin"].map(|folder| Path::new(folder).to_owned());
     std::env::split_paths(&path).chain(more).map(|folder| folder.join(name)).find(|file| file.is_file())

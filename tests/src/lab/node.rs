@@ -43,6 +43,16 @@ impl<'a> Node<'a> {
         self.state.netns(self.side.name())
     }
 
+    /// Its own address.
+    pub fn address(self) -> std::net::Ipv4Addr {
+        self.state.address(self.side)
+    }
+
+    /// The other node's.
+    pub fn peer_address(self) -> std::net::Ipv4Addr {
+        self.state.address(self.side.other())
+    }
+
     /// Folder of its files.
     pub fn home(self) -> PathBuf {
         self.state.home.join(self.side.name())
@@ -213,7 +223,10 @@ fn remove(folder: &std::path::Path) -> Result<()> {
 }
 
 /// The daemon that was built beside this program.
-fn daemon_program() -> Result<PathBuf> {
+///
+/// # Errors
+/// It is not built.
+pub fn daemon_program() -> Result<PathBuf> {
     let program = match std::env::var_os("HARBOR_HA_DAEMON") {
         Some(other) => other.into(),
         None => beside("harbor-ha")?,

@@ -1,0 +1,87 @@
+//! Our daemon among others on a wire: a real keepalived as its peer, and whoever sends what he should not. Root.
+//!
+//! Plain VRRP, no PostgreSQL, no pulses. States and their order are asserted, times are printed beside the RFC's.
+
+mod forged;
+mod keepalived;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use harbor_ha_tests::lab::keepalived::Keepalived;
+use harbor_ha_tests::lab::node::Status;
+use harbor_ha_tests::lab::{Lab, Options, Side, residue};
+
+/// Three times the longest Master_Down_Interval here (3.96 s), and some for a busy machine.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// Runs a test on hosts of its own, and proves that they are gone after it.
+fn on_a_network(test: impl FnOnce(&Lab)) {
+    let lab = Lab::network(&Options { daemon: false, ..Options::default() }).unwrap();
+    let run = lab.run().to_owned();
+    test(&lab);
+    drop(lab);
+    assert_eq!(residue::of(&run), Vec::<String>::new());
+}
+
+/// Configures our daemon on a node and starts it; `rest` are the tables after `[node]`.
+fn start_ours(lab: &Lab, side: Side, rest: &str) {
+    let node = lab.node(side);
+    let home = node.home();
+    fs::create_dir_all(&home).unwrap();
+    let text = format!(
+        "[node]\ninstance = \"{instance}\"\ninterface = \"eth0\"\naddress = \"{address}\"\npeer = \"{peer}\"\n\
+         vips = [\"10.77.0.100/32\"]\nstate_dir = \"{home}/state\"\nruntime_dir = \"{home}/run\"\nbpffs = \"{bpffs}\"\n\n\
+         {rest}\n[kernel]\nxdp_mode = \"generic\"\n",
+        instance = node.instance(),
+        address = node.address(),
+        peer = node.peer_address(),
+        home = home.display(),
+        bpffs = lab.state().bpffs().display(),
+    );
+    fs::write(node.config(), text).unwrap();
+    node.start_daemon().unwrap();
+}
+
+/// A file that the daemon accepts as a secret.
+fn secret(file: &Path, text: &str) {
+    fs::create_dir_all(file.parent().expect("in a folder")).unwrap();
+    fs::write(file, text).unwrap();
+    fs::set_permissions(file, fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+fn serves(status: &Status) -> bool {
+    status.text("/role") == "primary" && status.is("/vip")
+}
+
+/// Waits until our daemon on a node says what the test wants to hear.
+fn until(lab: &Lab, side: Side, what: &str, wanted: impl Fn(&Status) -> bool) -> Status {
+    let mut last = None;
+    let waited = lab.wait(what, LIMIT, || {
+        let status = lab.node(side).status()?;
+        let reached = wanted(&status);
+        let heard = status.number("/adverts_heard/arrivals").unwrap_or_default();
+        let short = format!("{} ({}), {heard} adverts heard", status.text("/role"), status.text("/why"));
+        last = Some(status);
+        ensure!(reached, "{short}");
+        Ok(())
+    });
+    let whole = last.as_ref().map(|status| status.0.to_string());
+    settled(lab, waited.with_context(|| whole.unwrap_or_default()));
+    last.expect("it answered")
+}
+
+/// A failed wait shows what the daemons said.
+fn settled(lab: &Lab, waited: Result<()>) {
+    let Err(error) = waited else { return };
+    let logs = Side::BOTH.into_iter().flat_map(|side| {
+        let node = lab.node(side);
+        [node.daemon_log(), Keepalived::on(node).log()]
+    });
+    let told: Vec<_> =
+        logs.filter_map(|file| Some(format!("--- {}\n{}", file.display(), fs::read_to_string(&file).ok()?))).collect();
+    panic!("{error:#}\n{}", told.join("\n"));
+}
