@@ -22,6 +22,8 @@ pub const USAGE: u8 = 64;
 pub const UNAVAILABLE: u8 = 69;
 /// Our own mistake.
 pub const SOFTWARE: u8 = 70;
+/// This process may not.
+pub const NOT_PERMITTED: u8 = 77;
 /// Wrong configuration.
 pub const CONFIG: u8 = 78;
 

@@ -36,6 +36,7 @@ pub async fn run(settings: Settings) -> Result<(), BuildError> {
     let (mut parts, mut link) = build::parts(&settings).await?;
     let socket = control::socket_path(&settings.node);
     let mut asks = control::listen(&socket).map_err(|source| BuildError::File { path: socket.clone(), source })?;
+    parts.fresh.keep();
     let (inputs, mut arrivals) = mpsc::channel(INPUTS);
     let look = Arc::new(Notify::new());
     if let Some(pg) = parts.pg.clone() {
