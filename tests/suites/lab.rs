@@ -270,7 +270,9 @@ fn the_capabilities_of_the_unit_suffice() {
     let exec = format!("exec setpriv --bounding-set=-all{set} --inh-caps=-all {:?}", lab.with_file_name("harbor-ha"));
     std::fs::write(&wrapper, format!("#!/bin/sh\n{exec} \"$@\"\n")).unwrap();
     std::fs::set_permissions(&wrapper, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let mut run = Command::new(lab);
-    run.args(["run", "--fault", "graceful", "--rounds", "2"]).env("HARBOR_HA_DAEMON", &wrapper);
-    assert!(run.status().unwrap().success());
+    for (fault, rounds) in [("postgres", "2"), ("graceful", "1")] {
+        let mut run = Command::new(lab);
+        run.args(["run", "--fault", fault, "--rounds", rounds]).env("HARBOR_HA_DAEMON", &wrapper);
+        assert!(run.status().unwrap().success(), "{fault}");
+    }
 }

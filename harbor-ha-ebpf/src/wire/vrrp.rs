@@ -89,7 +89,9 @@ pub fn parse(mut cursor: Cursor<'_>, length: u16, source: [u8; 4], destination: 
         sum = checksum::add_quad(sum, [auth_data[0], auth_data[1], auth_data[2], auth_data[3]]);
         sum = checksum::add_quad(sum, [auth_data[4], auth_data[5], auth_data[6], auth_data[7]]);
     }
-    if !checksum::is_valid(sum) && !(version == 3 && checksum::is_valid(pseudo(sum, length, source, destination))) {
+    let valid =
+        checksum::is_valid(sum) || (version == 3 && checksum::is_valid(pseudo(sum, length, source, destination)));
+    if !valid {
         return Err(Reject::Checksum);
     }
     let interval = if version == 2 {

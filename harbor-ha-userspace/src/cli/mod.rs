@@ -67,7 +67,7 @@ impl WithConfig {
     fn load(&self) -> Result<Settings, ExitCode> {
         config::load(&self.config).map_err(|problems| {
             eprintln!("{problems}");
-            ExitCode::from(CONFIG)
+            ExitCode::from(if problems.are_denials() { NOT_PERMITTED } else { CONFIG })
         })
     }
 }

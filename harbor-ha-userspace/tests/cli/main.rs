@@ -74,6 +74,21 @@ fn without_root_the_missing_capabilities_are_named() {
     place.is_untouched();
 }
 
+/// The usual way to forget `sudo`: the secret is closed to others, as it should be.
+#[test]
+fn without_root_a_closed_secret_is_77_and_not_a_mistake_of_the_file() {
+    let Some(place) = Place::of_root("without_root_a_closed_secret_is_77_and_not_a_mistake_of_the_file", "eth0") else {
+        return;
+    };
+    let key = place.secret("pulse.key", "00112233445566778899aabbccddeeff\n");
+    place.edit(("enabled = false", &format!("key_file = \"{}\"", key.display())));
+    for verb in ["check", "run", "status"] {
+        let (code, text) = place.run_as_nobody(verb);
+        assert!(code == Some(77) && text.contains("run as root"), "{verb} {code:?}: {text}");
+    }
+    place.is_untouched();
+}
+
 #[test]
 fn a_missing_interface_is_named() {
     let Some(place) = Place::of_root("a_missing_interface_is_named", "hh-none0") else { return };

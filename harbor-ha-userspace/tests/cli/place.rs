@@ -65,6 +65,14 @@ impl Place {
         self.folder.path().join("harbor-ha.toml")
     }
 
+    /// A file that only its owner may read.
+    pub fn secret(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        path
+    }
+
     pub fn edit(&self, (from, to): (&str, &str)) {
         let text = fs::read_to_string(self.config()).unwrap();
         assert!(text.contains(from), "{from} in {text}");
