@@ -1,12 +1,15 @@
 //! Failovers of a real PostgreSQL 13 in the lab, and the lab's own manners. Outcomes, never times.
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
+use std::time::Duration;
 
 use harbor_ha_tests::lab::fault::Fault;
-use harbor_ha_tests::lab::need::{self, LAB};
-use harbor_ha_tests::lab::{Lab, Options, Profile, Side, residue, teardown};
+use harbor_ha_tests::lab::need::{self, LAB, Need};
+use harbor_ha_tests::lab::{Lab, Options, Profile, Side, netns, residue, teardown};
 use harbor_ha_tests::run::report::Round;
 use harbor_ha_tests::run::{judge, rounds};
 use nix::sys::signal::{Signal, kill};
@@ -163,4 +166,113 @@ fn a_partition_loses_no_acknowledged_row() {
 fn the_seed_s_adverts_fail_over_without_loss() {
     let seed = Options { profile: Profile::Seed, ..Options::default() };
     fails_over_without_loss("the_seed_s_adverts_fail_over_without_loss", Fault::Node, &seed);
+}
+
+/// What `bpftool` prints of a pinned map of node a, as docs/bpftool.md shows it.
+fn dump(lab: &Lab, map: &str) -> String {
+    let node = lab.node(Side::A);
+    let pin = lab.state().bpffs().join("harbor-ha").join(node.instance()).join(map);
+    let mut bpftool = netns::command(&node.netns(), "bpftool").unwrap();
+    let output = bpftool.args(["map", "dump", "pinned"]).arg(pin).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The largest number that stands behind a field of any element.
+fn largest(dump: &str, field: &str) -> u64 {
+    let name = format!("\"{field}\": ");
+    let numbers = dump.split(&name).skip(1).filter_map(|rest| {
+        rest.split(|c: char| !c.is_ascii_digit()).next().and_then(|digits| digits.parse::<u64>().ok())
+    });
+    numbers.max().unwrap_or_else(|| panic!("no `{field}` in {dump}"))
+}
+
+#[test]
+fn bpftool_prints_the_names_of_the_fields_and_numbers_that_move() {
+    let test = "bpftool_prints_the_names_of_the_fields_and_numbers_that_move";
+    if !need::has(test, &[LAB[0], LAB[1], LAB[2], Need::Tool("bpftool")]) {
+        return;
+    }
+    let lab = Lab::up(&Options::default()).unwrap();
+    let look = || (dump(&lab, "peers"), dump(&lab, "stats"));
+    let before = look();
+    for field in ["deadline_ns", "last_arrival_ns", "missed", "threshold", "state", "gap_max_ns", "jitter", "lsn"] {
+        assert!(before.0.contains(&format!("\"{field}\": ")), "{field} in {}", before.0);
+    }
+    for field in ["adverts", "pulses", "reject_source", "reject_mac", "reject_sequence"] {
+        assert!(before.1.contains(&format!("\"{field}\": ")), "{field} in {}", before.1);
+    }
+    let grew = |now: &(String, String)| {
+        largest(&now.0, "arrivals") > largest(&before.0, "arrivals")
+            && largest(&now.0, "last_arrival_ns") > largest(&before.0, "last_arrival_ns")
+            && largest(&now.1, "pulses") > largest(&before.1, "pulses")
+    };
+    let grow = || if grew(&look()) { Ok(()) } else { anyhow::bail!("nothing moved") };
+    lab.wait("the numbers move", Duration::from_secs(10), grow).unwrap();
+    assert!(dump(&lab, "config").contains("\"pulse_interval_ns\": 10000000"));
+}
+
+/// `harbor-ha check` on node b.
+fn check(lab: &Lab) -> (Option<i32>, String) {
+    let node = lab.node(Side::B);
+    let daemon = Path::new(env!("CARGO_BIN_EXE_harbor-ha-lab")).with_file_name("harbor-ha");
+    let output = netns::command(&node.netns(), daemon).unwrap().args(["check", "--config"]).arg(node.config()).output();
+    let output = output.unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(text).unwrap())
+}
+
+#[test]
+fn check_looks_at_postgresql_and_knows_another_cluster() {
+    if !need::has("check_looks_at_postgresql_and_knows_another_cluster", &LAB) {
+        return;
+    }
+    let lab = Lab::up(&NO_DAEMON()).unwrap();
+    let (code, text) = check(&lab);
+    assert!(code == Some(0) && text.contains("the standby streams"), "{code:?}: {text}");
+
+    let postgres = lab.node(Side::B).postgres();
+    kill(postgres.postmaster().unwrap(), Signal::SIGINT).unwrap();
+    let stopped = || if postgres.postmaster().is_err() { Ok(()) } else { anyhow::bail!("it runs") };
+    lab.wait("PostgreSQL on b has stopped", Duration::from_secs(30), stopped).unwrap();
+    let (code, text) = check(&lab);
+    assert!(code == Some(69) && text.contains("no server runs in"), "{code:?}: {text}");
+
+    // A cluster of its own where the standby was.
+    let (data, away) = (postgres.data(), postgres.data().with_extension("away"));
+    std::fs::rename(&data, &away).unwrap();
+    let mut initdb = Command::new(postgres.bin().join("initdb"));
+    initdb.arg("--pgdata").arg(&data).args(["--username", "postgres", "--auth", "trust", "--no-sync", "--no-locale"]);
+    lab.state().user.apply(&mut initdb);
+    assert!(initdb.current_dir("/").stdout(Stdio::null()).status().unwrap().success());
+    for file in ["postgresql.conf", "pg_hba.conf"] {
+        std::fs::copy(away.join(file), data.join(file)).unwrap();
+    }
+    postgres.start().unwrap();
+    let (code, text) = check(&lab);
+    assert!(code == Some(69) && text.contains("another cluster"), "{code:?}: {text}");
+}
+
+/// The daemons of both nodes with the capabilities of packaging/harbor-ha.service and no other, through a takeover and
+/// a rejoin in both directions.
+#[test]
+fn the_capabilities_of_the_unit_suffice() {
+    let test = "the_capabilities_of_the_unit_suffice";
+    if !need::has(test, &[LAB[0], LAB[1], LAB[2], Need::Tool("setpriv")]) {
+        return;
+    }
+    let unit = include_str!("../../packaging/harbor-ha.service");
+    let given = unit.lines().filter_map(|line| line.strip_prefix("CapabilityBoundingSet=")).flat_map(|l| l.split(' '));
+    let set: String = given.map(|name| format!(",+{}", name.trim_start_matches("CAP_").to_lowercase())).collect();
+    let lab = Path::new(env!("CARGO_BIN_EXE_harbor-ha-lab"));
+    let folder = tempfile::tempdir().unwrap();
+    let wrapper = folder.path().join("harbor-ha");
+    let exec = format!("exec setpriv --bounding-set=-all{set} --inh-caps=-all {:?}", lab.with_file_name("harbor-ha"));
+    std::fs::write(&wrapper, format!("#!/bin/sh\n{exec} \"$@\"\n")).unwrap();
+    std::fs::set_permissions(&wrapper, std::fs::Permissions::from_mode(0o755)).unwrap();
+    for (fault, rounds) in [("postgres", "2"), ("graceful", "1")] {
+        let mut run = Command::new(lab);
+        run.args(["run", "--fault", fault, "--rounds", rounds]).env("HARBOR_HA_DAEMON", &wrapper);
+        assert!(run.status().unwrap().success(), "{fault}");
+    }
 }

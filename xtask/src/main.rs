@@ -5,8 +5,10 @@
 //! build after the set-up and then become.
 
 mod cargo;
+mod lint;
 mod setup;
 mod test;
+mod tidy;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -44,6 +46,10 @@ enum Verb {
         #[arg(value_enum)]
         suite: Option<test::Suite>,
     },
+    /// Formatter and clippy; part of `test pure`.
+    Lint,
+    /// Sizes of files and direction between rooms; part of `test pure`.
+    Tidy,
 }
 
 fn main() -> ExitCode {
@@ -52,6 +58,8 @@ fn main() -> ExitCode {
         Verb::Lab { arguments } => cargo::become_lab(None, &arguments),
         Verb::Run { arguments } => cargo::become_lab(Some("run"), &arguments),
         Verb::Test { suite } => test::verb(suite),
+        Verb::Lint => setup::ensure().and_then(|ready| lint::verb(&ready)).map(|()| ExitCode::SUCCESS),
+        Verb::Tidy => tidy::verb().map(|()| ExitCode::SUCCESS),
     };
     match outcome {
         Ok(code) => code,

@@ -5,12 +5,12 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 
-use crate::{cargo, setup};
+use crate::{cargo, lint, setup, tidy};
 
 /// A suite, as `cargo xtask test SUITE` names it.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Suite {
-    /// No root: unit tests, conformance, configuration.
+    /// No root: tidiness, lints, unit tests, conformance, configuration.
     Pure,
     /// Root: the programs in the kernel, pins, timers.
     Kernel,
@@ -30,8 +30,21 @@ pub fn verb(only: Option<Suite>) -> Result<ExitCode> {
     let wanted = |suite| only.is_none_or(|one| one == suite);
     let mut skipped: Vec<String> = ready.missing().iter().map(|what| format!("what needs it: {what}")).collect();
     let mut failed = Vec::new();
-    if wanted(Suite::Pure) && !run(&ready, &["test", "--release", "--workspace"])? {
-        failed.push("pure");
+    if wanted(Suite::Pure) {
+        let mut judged = |name, outcome: Result<()>| {
+            if let Err(why) = outcome {
+                eprintln!("{name}: {why:#}");
+                failed.push(name);
+            }
+        };
+        judged("tidy", tidy::verb());
+        match lint::missing() {
+            Some(what) => skipped.push(what),
+            None => judged("lint", lint::verb(&ready)),
+        }
+        if !run(&ready, &["test", "--release", "--workspace"])? {
+            failed.push("pure");
+        }
     }
     for (suite, name) in [(Suite::Kernel, "kernel"), (Suite::Interop, "interop"), (Suite::Lab, "lab")] {
         if !wanted(suite) {

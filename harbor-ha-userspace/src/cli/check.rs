@@ -4,9 +4,11 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use super::{UNAVAILABLE, WithConfig};
+use super::{NOT_PERMITTED, UNAVAILABLE, WithConfig};
 use crate::config::Settings;
+use crate::kernel::findings::CAPABILITIES;
 use crate::kernel::{self, Host, Level};
+use crate::pg::{self, Pg};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -45,7 +47,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, ExitCode> {
     } else {
         print(&lines);
     }
-    if worst == Level::Error { Err(ExitCode::from(UNAVAILABLE)) } else { Ok(ExitCode::SUCCESS) }
+    let denied = lines.iter().any(|line| line.level == Level::Error && line.subject == CAPABILITIES);
+    match worst {
+        Level::Error => Err(ExitCode::from(if denied { NOT_PERMITTED } else { UNAVAILABLE })),
+        Level::Ok | Level::Warning => Ok(ExitCode::SUCCESS),
+    }
 }
 
 fn print(lines: &[Line]) {
@@ -55,16 +61,29 @@ fn print(lines: &[Line]) {
             Level::Warning => "WARNING",
             Level::Error => "ERROR  ",
         };
-        println!("{mark}  {:<16} {}", line.subject, line.text);
+        println!("{mark}  {:<20} {}", line.subject, line.text);
     }
     let count = |level| lines.iter().filter(|line| line.level == level).count();
     println!("{} errors, {} warnings", count(Level::Error), count(Level::Warning));
 }
 
+/// What the pg room thinks of this server, of the peer's, and of the two together.
 async fn postgres(settings: &Settings) -> Vec<Line> {
+    let line = |level, text| Line { level, subject: "postgresql".to_owned(), text };
     let Some(postgres) = settings.postgres.clone() else {
-        return Vec::new();
+        return vec![line(Level::Ok, "no [postgres]: addresses only".to_owned())];
     };
-    let _ = postgres;
-    Vec::new()
+    let within = postgres.probe_timeout;
+    let pg = match Pg::open(postgres, &settings.node.state_dir) {
+        Ok(pg) => pg,
+        Err(error) => return vec![line(Level::Error, error.to_string())],
+    };
+    let vips: Vec<_> = settings.node.vips.iter().map(|vip| vip.address).collect();
+    let level = |level| match level {
+        pg::Level::Good | pg::Level::Note => Level::Ok,
+        pg::Level::Warning => Level::Warning,
+        pg::Level::Problem => Level::Error,
+    };
+    let findings = pg.findings(&vips, within).await.into_iter();
+    findings.map(|pg::Finding { level: how, subject, text }| line(level(how), format!("{subject}: {text}"))).collect()
 }

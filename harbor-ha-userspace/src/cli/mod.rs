@@ -22,6 +22,8 @@ pub const USAGE: u8 = 64;
 pub const UNAVAILABLE: u8 = 69;
 /// Our own mistake.
 pub const SOFTWARE: u8 = 70;
+/// This process may not.
+pub const NOT_PERMITTED: u8 = 77;
 /// Wrong configuration.
 pub const CONFIG: u8 = 78;
 
@@ -65,7 +67,7 @@ impl WithConfig {
     fn load(&self) -> Result<Settings, ExitCode> {
         config::load(&self.config).map_err(|problems| {
             eprintln!("{problems}");
-            ExitCode::from(CONFIG)
+            ExitCode::from(if problems.are_denials() { NOT_PERMITTED } else { CONFIG })
         })
     }
 }

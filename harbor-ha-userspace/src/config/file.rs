@@ -8,7 +8,7 @@ use toml::de::DeTable;
 
 use super::check;
 use super::lookup::{Lookup, System};
-use super::problems::{Problem, Problems};
+use super::problems::{DENIED, Problem, Problems};
 use super::reader::{Document, line_of};
 use super::settings::Settings;
 
@@ -57,7 +57,7 @@ fn syntax(text: &str, error: &toml::de::Error) -> Problem {
 fn unreadable(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "does not exist; name the configuration with `--config FILE`".into(),
-        io::ErrorKind::PermissionDenied => "may not be read by this user; run as root, or repair its mode".into(),
+        io::ErrorKind::PermissionDenied => format!("{DENIED}; run as root, or repair its mode"),
         io::ErrorKind::IsADirectory => "is a directory; name the file in it".into(),
         _ => format!("could not be read: {error}"),
     }

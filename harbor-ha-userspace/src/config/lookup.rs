@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
+use super::problems::DENIED;
 use super::secret::Secret;
 use super::values::Reading;
 
@@ -64,7 +65,7 @@ pub(super) fn from_file(lookup: &dyn Lookup, path: &Path) -> Reading<Secret<Stri
     let found = lookup.file(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => format!("`{shown}` does not exist; write the secret to it with mode 0600"),
         io::ErrorKind::PermissionDenied => {
-            format!("`{shown}` may not be read by the user of the daemon; make that user its owner, with mode 0600")
+            format!("`{shown}` {DENIED}; run as root, or make the daemon's user its owner, with mode 0600")
         }
         io::ErrorKind::InvalidInput => format!("`{shown}` is {error}; use the path of a file with the secret alone"),
         _ => format!("`{shown}` could not be read: {error}"),

@@ -14,6 +14,9 @@ pub struct Problem {
     pub text: String,
 }
 
+/// The words of a problem that another user would not have.
+pub(super) const DENIED: &str = "may not be read by this user";
+
 /// All mistakes of one file, in the order of their lines; never empty.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Problems {
@@ -40,6 +43,11 @@ impl Problems {
     /// The same problems under the name that the operator knows the file by.
     pub fn in_file(self, file: &Path) -> Self {
         Self { file: file.to_owned(), ..self }
+    }
+
+    /// Whether all that is wrong is who asks.
+    pub fn are_denials(&self) -> bool {
+        self.list.iter().all(|problem| problem.text.contains(DENIED))
     }
 
     /// The problems, first line first.

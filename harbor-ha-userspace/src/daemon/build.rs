@@ -11,8 +11,9 @@ use nix::fcntl::{Flock, FlockArg};
 use crate::config::settings::{Settings, Sync, VrrpVersion};
 use crate::core::Rules;
 use crate::core::rules::{master_down, pulse_wait};
-use crate::kernel::load::{self, Attached, LoadError};
+use crate::kernel::load::{self, Attached, Fresh, LoadError};
 use crate::kernel::maps::{self, Maps};
+use crate::kernel::probe::{self, Capability};
 use crate::kernel::trace;
 use crate::kernel::verdicts::Verdicts;
 use crate::net::advert::Adverts;
@@ -54,8 +55,11 @@ pub enum BuildError {
         /// What is there.
         found: String,
     },
+    /// This process may not what the daemon must.
+    #[error("not permitted: {}; run as root, or give the service these capabilities", list(.0))]
+    Capabilities(Vec<(Capability, &'static str)>),
     /// A socket.
-    #[error("cannot open the socket for {what}: {source}; it needs root, or CAP_NET_RAW and CAP_NET_ADMIN")]
+    #[error("cannot open the socket for {what}: {source}")]
     Socket {
         /// What it is for.
         what: &'static str,
@@ -63,7 +67,7 @@ pub enum BuildError {
         source: io::Error,
     },
     /// The kernel side.
-    #[error(transparent)]
+    #[error("{0}{hint}", hint = if .0.is_denied() { DENIED } else { "" })]
     Kernel(#[from] LoadError),
     /// PostgreSQL.
     #[error(transparent)]
@@ -72,15 +76,29 @@ pub enum BuildError {
 
 impl BuildError {
     /// Exit status, after `sysexits.h`.
-    pub const fn exit_code(&self) -> u8 {
+    ///
+    /// The service manager tries again after all of them but 64, 77 and 78: an interface, an address or a file system
+    /// that is not there while the host boots is there a moment later.
+    pub fn exit_code(&self) -> u8 {
         match self {
             Self::Running { .. } => 75,
-            Self::Interface(_) | Self::Address { .. } | Self::Postgres(_) => 78,
-            Self::Socket { .. } => 77,
+            Self::Interface(_) | Self::Address { .. } | Self::Postgres(_) => 69,
+            Self::Capabilities(_) => 77,
+            Self::Socket { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => 77,
+            Self::Kernel(error) if error.is_denied() => 77,
+            Self::Socket { .. } | Self::Kernel(_) => 69,
             Self::File { .. } => 73,
-            Self::Kernel(_) => 69,
         }
     }
+}
+
+/// What stands in the way of a process that has the capabilities.
+const DENIED: &str = "; no capability is missing, so look for a seccomp filter (a container's), lockdown \
+                      (`/sys/kernel/security/lockdown`) or an LSM in the way";
+
+fn list(missing: &[(Capability, &str)]) -> String {
+    let names: Vec<_> = missing.iter().map(|(capability, purpose)| format!("{capability} ({purpose})")).collect();
+    names.join(", ")
 }
 
 /// Everything that runs.
@@ -94,6 +112,8 @@ pub(super) struct Parts {
     pub pg: Option<Pg>,
     pub attached: Attached,
     pub memory: String,
+    /// To be kept once nothing can fail any more.
+    pub fresh: Fresh,
     /// Keeps the program's own maps (aya-log's, the constants) and the lock alive.
     #[expect(dead_code, reason = "held, not read")]
     pub held: (aya::Ebpf, Flock<File>),
@@ -104,10 +124,10 @@ pub(super) async fn parts(
     settings: &Settings,
 ) -> Result<(Parts, impl Stream<Item = LinkState> + Unpin + use<>), BuildError> {
     let node = &settings.node;
-    for folder in [&node.runtime_dir, &node.state_dir] {
-        std::fs::create_dir_all(folder).map_err(|source| BuildError::File { path: folder.clone(), source })?;
+    let missing = probe::missing(settings);
+    if !missing.is_empty() {
+        return Err(BuildError::Capabilities(missing));
     }
-    let lock = lock(&node.runtime_dir.join(format!("{}.lock", node.instance)), &node.instance)?;
     let (interface, link) = Interface::open(&node.interface).await?;
     let found = interface.addresses().await?;
     if !found.contains(&node.address) {
@@ -119,11 +139,17 @@ pub(super) async fn parts(
         });
     }
     let pg = settings.postgres.clone().map(|postgres| Pg::open(postgres, &node.state_dir)).transpose()?;
+    // From here on the host is touched: folders and a lock that may stay, then what a failure takes back.
+    for folder in [&node.runtime_dir, &node.state_dir] {
+        std::fs::create_dir_all(folder).map_err(|source| BuildError::File { path: folder.clone(), source })?;
+    }
+    let lock = lock(&node.runtime_dir.join(format!("{}.lock", node.instance)), &node.instance)?;
     let socket = |what| move |source| BuildError::Socket { what, source };
     let adverts = if settings.vrrp.adverts { Some(Adverts::open(settings).map_err(socket("adverts"))?) } else { None };
     let announcer = Announcer::open(interface.index, interface.mac, &node.vips).map_err(socket("gratuitous ARP"))?;
     let memory =
         if settings.realtime.lock_memory { realtime::lock_memory() } else { "memory not locked by choice".to_owned() };
+    let fresh = Fresh::new(&node.bpffs, &node.instance);
     let traced = tracing::enabled!(target: "harbor_ha_ebpf", tracing::Level::DEBUG);
     let mut ebpf = load::load(&node.bpffs, &node.instance, traced)?;
     if traced {
@@ -145,7 +171,7 @@ pub(super) async fn parts(
     let pulses = pulses.transpose()?;
     let verdicts = Verdicts::new(verdicts).map_err(socket("verdicts"))?;
     let held = (ebpf, lock);
-    Ok((Parts { interface, adverts, announcer, pulses, maps, verdicts, pg, attached, memory, held }, link))
+    Ok((Parts { interface, adverts, announcer, pulses, maps, verdicts, pg, attached, memory, fresh, held }, link))
 }
 
 /// One daemon per instance and host.

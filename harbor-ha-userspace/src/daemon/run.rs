@@ -22,6 +22,7 @@ use crate::core::{Actions, Command, Core, Input, Verdict};
 use crate::kernel::maps::PEER;
 use crate::net::clock;
 use crate::observe::status::{Heard, Status, rejects};
+use crate::pg::Pg;
 
 /// Inputs that may wait for the loop: tasks and the monitor send a few a second, and wait when it is full.
 const INPUTS: usize = 64;
@@ -37,9 +38,11 @@ pub async fn run(settings: Settings) -> Result<(), BuildError> {
     let (mut parts, mut link) = build::parts(&settings).await?;
     let socket = control::socket_path(&settings.node);
     let mut asks = control::listen(&socket).map_err(|source| BuildError::File { path: socket.clone(), source })?;
+    parts.fresh.keep();
     let (inputs, mut arrivals) = mpsc::channel(INPUTS);
     let look = Arc::new(Notify::new());
     if let Some(pg) = parts.pg.clone() {
+        tokio::spawn(compare_clusters(pg.clone()));
         tokio::spawn(monitor::watch(pg, inputs.clone(), Arc::clone(&look)));
     }
     let mut performer = Performer::new(settings.clone(), inputs, look);
@@ -118,6 +121,16 @@ fn known(parts: &Parts) -> impl Iterator<Item = Input> {
             system_identifier: known.system_identifier,
         }))
     })
+}
+
+/// Says once, at start, that the two data directories can never replicate. Beside the loop: a peer that does not answer
+/// must not hold a start up, and a peer that was set up wrongly must not keep the node that serves from serving.
+async fn compare_clusters(pg: Pg) {
+    let (Ok(ours), Ok(theirs)) = (pg.control(), pg.peer_facts(Duration::from_secs(5)).await) else { return };
+    if ours.system_identifier != theirs.system_identifier {
+        let (ours, theirs) = (ours.system_identifier, theirs.system_identifier);
+        tracing::error!(ours, theirs, "the peer's PostgreSQL is of another cluster: make one of them a standby");
+    }
 }
 
 fn terminated(signal: Signal) -> Input {

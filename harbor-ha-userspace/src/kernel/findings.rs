@@ -33,11 +33,14 @@ pub enum Level {
 /// Name of our XDP program as the kernel keeps it.
 const OUR_PROGRAM: &str = "harbor_ha_xdp";
 
+/// The subject of what this process lacks.
+pub const CAPABILITIES: &str = "capabilities";
+
 /// Every finding, the good ones too, in the order in which an operator mends them.
 pub fn findings(settings: &Settings, host: &Host) -> Vec<Finding> {
     let mut report = Report(Vec::new());
     release(host, &mut report);
-    capabilities(settings, host, &mut report);
+    capabilities(host, &mut report);
     bpf(host, &mut report);
     bpffs(settings, host, &mut report);
     interface(settings, host, &mut report);
@@ -75,29 +78,15 @@ fn release(host: &Host, report: &mut Report) {
     }
 }
 
-fn capabilities(settings: &Settings, host: &Host, report: &mut Report) {
-    let subject = "capabilities";
-    let Some(found) = report.known(subject, &host.capabilities) else { return };
-    let before = report.0.len();
-    let grant = "run as root, or add it to AmbientCapabilities= of the service";
-    for (capability, purpose) in [
-        (Capability::NetAdmin, "attaches the XDP program and moves addresses"),
-        (Capability::NetRaw, "sends adverts and gratuitous ARP"),
-    ] {
-        if !found.has(capability) {
-            report.error(subject, format!("{capability} is missing, which {purpose}; {grant}"));
-        }
+fn capabilities(host: &Host, report: &mut Report) {
+    let Some(found) = report.known(CAPABILITIES, &host.capabilities) else { return };
+    let missing = found.missing(host.foreign_postgres);
+    if missing.is_empty() {
+        return report.ok(CAPABILITIES, "all that are needed");
     }
-    if !found.has(Capability::Bpf) && !found.has(Capability::SysAdmin) {
-        report.error(subject, format!("CAP_BPF is missing, which loads programs; {grant} (CAP_SYS_ADMIN before 5.8)"));
-    }
-    let for_postgres = [Capability::Kill, Capability::SetUid, Capability::SetGid];
-    for capability in for_postgres.into_iter().filter(|c| settings.postgres.is_some() && !found.has(*c)) {
-        let text = format!("{capability} is missing: PostgreSQL can be run only by the owner of its data directory");
-        report.warning(subject, format!("{text}; {grant}, or run as that owner"));
-    }
-    if report.0.len() == before {
-        report.ok(subject, "all that are needed");
+    for (capability, purpose) in missing {
+        let grant = "run as root, or add it to CapabilityBoundingSet= of the service";
+        report.error(CAPABILITIES, format!("{capability} is missing, which {purpose}; {grant}"));
     }
 }
 

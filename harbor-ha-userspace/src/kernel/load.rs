@@ -4,6 +4,7 @@
 //! program of the pinned link in place, and goes on: no packet passes unseen in between. The timers' callbacks belong
 //! to the old program until the next packet of the peer sets the new one's.
 
+use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -38,10 +39,13 @@ pub enum LoadError {
         source: io::Error,
     },
     /// The kernel refuses the object.
-    #[error("the kernel refused the XDP program or its maps: {0}; `harbor-ha check` tells what this kernel can do")]
+    #[error("the kernel refused the XDP program or its maps: {}; `harbor-ha check` tells what this kernel can do", in_full(.0))]
     Load(#[from] EbpfError),
-    /// The verifier refuses, or the program cannot be attached.
-    #[error("cannot load or attach the XDP program on `{interface}`: {source}")]
+    /// The verifier's words, the program's mistake.
+    #[error("the kernel refused the XDP program: {0}")]
+    Program(#[source] ProgramError),
+    /// The interface has no such hook.
+    #[error("cannot attach the XDP program to `{interface}`: {}; another `kernel.xdp_mode` may do", in_full(source))]
     Attach {
         /// Interface.
         interface: String,
@@ -76,6 +80,70 @@ pub enum LoadError {
     /// The link.
     #[error("cannot replace the program of the pinned link: {0}")]
     Link(#[from] LinkError),
+}
+
+impl LoadError {
+    /// Whether the kernel has no objection but that this process may not.
+    pub fn is_denied(&self) -> bool {
+        let causes = std::iter::successors(Some(self as &dyn Error), |&error| error.source());
+        // EACCES is the verifier's answer, about the program and not about us.
+        causes
+            .filter_map(|error| error.downcast_ref::<io::Error>())
+            .any(|error| error.raw_os_error() == Some(libc::EPERM))
+    }
+}
+
+/// An error with its causes, each once: aya's own words leave out what the kernel said.
+fn in_full(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    for cause in std::iter::successors(error.source(), |&error| error.source()).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
+/// What a start adds to the pins of an instance, and takes away again unless it is told to keep it.
+#[derive(Debug)]
+pub struct Fresh {
+    folder: PathBuf,
+    /// Pins of an earlier run, which keep detector and timers alive: not ours to remove.
+    before: Vec<&'static str>,
+    keep: bool,
+}
+
+impl Fresh {
+    /// Looks at what is there before anything is loaded.
+    pub fn new(bpffs: &Path, instance: &str) -> Self {
+        let folder = pin_folder(bpffs, instance);
+        let before = pins().filter(|name| folder.join(name).exists()).collect();
+        Self { folder, before, keep: false }
+    }
+
+    /// The start went well.
+    pub fn keep(&mut self) {
+        self.keep = true;
+    }
+}
+
+impl Drop for Fresh {
+    fn drop(&mut self) {
+        if self.keep {
+            return;
+        }
+        for name in pins().filter(|name| !self.before.contains(name)) {
+            let _absent = std::fs::remove_file(self.folder.join(name));
+        }
+        // Only when empty, each.
+        let _kept = std::fs::remove_dir(&self.folder);
+        let _kept = self.folder.parent().map(std::fs::remove_dir);
+    }
+}
+
+/// Every pin of an instance, the link first: without it no packet touches the maps.
+fn pins() -> impl Iterator<Item = &'static str> {
+    std::iter::once(names::XDP_LINK).chain(names::map::PINNED)
 }
 
 /// How the program is attached; shown in `status`.
@@ -129,7 +197,7 @@ pub fn load(bpffs: &Path, instance: &str, trace: bool) -> Result<Ebpf, LoadError
         loader.map_pin_path(name, folder.join(name));
     }
     let mut ebpf = loader.load(OBJECT)?;
-    program(&mut ebpf).load().map_err(|source| LoadError::Attach { interface: instance.to_owned(), source })?;
+    program(&mut ebpf).load().map_err(LoadError::Program)?;
     Ok(ebpf)
 }
 
@@ -192,8 +260,7 @@ pub fn attach(
 pub fn detach(bpffs: &Path, instance: &str) -> io::Result<Vec<PathBuf>> {
     let folder = pin_folder(bpffs, instance);
     let mut removed = Vec::new();
-    // The link first: without it no packet touches the maps.
-    for name in std::iter::once(names::XDP_LINK).chain(names::map::PINNED) {
+    for name in pins() {
         let pin = folder.join(name);
         match std::fs::remove_file(&pin) {
             Ok(()) => removed.push(pin),
@@ -225,7 +292,7 @@ fn drop_outdated(folder: &Path) {
     });
     if outdated {
         tracing::warn!(folder = %folder.display(), "the pinned maps are of another version; starting with new ones");
-        for name in std::iter::once(names::XDP_LINK).chain(names::map::PINNED) {
+        for name in pins() {
             let _absent = std::fs::remove_file(folder.join(name));
         }
     }

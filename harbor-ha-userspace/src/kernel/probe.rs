@@ -8,6 +8,7 @@ use std::ffi::c_int;
 use std::fmt;
 use std::io;
 use std::net::Ipv4Addr;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use aya::maps::MapType;
@@ -39,6 +40,9 @@ impl From<nix::Error> for Unreadable {
 
 impl From<SyscallError> for Unreadable {
     fn from(error: SyscallError) -> Self {
+        if error.io_error.raw_os_error() == Some(libc::ENOSYS) {
+            return Self(format!("this kernel has no `{}` (CONFIG_BPF_SYSCALL)", error.call));
+        }
         Self(format!("`{}`: {}", error.call, error.io_error))
     }
 }
@@ -59,6 +63,8 @@ pub struct Host {
     pub release: Result<Release, Unreadable>,
     /// Effective ones of this process.
     pub capabilities: Result<Capabilities, Unreadable>,
+    /// PostgreSQL's files and processes are another user's than this process's.
+    pub foreign_postgres: bool,
     /// What bpf(2) allowed.
     pub bpf: Bpf,
     /// Whether a BPF file system is mounted at `node.bpffs`.
@@ -81,6 +87,7 @@ impl Host {
         Self {
             release: release(),
             capabilities: capabilities(),
+            foreign_postgres: foreign_postgres(settings),
             bpf: bpf(),
             bpffs: is_bpffs(&settings.node.bpffs),
             interfaces: link::interfaces(),
@@ -130,28 +137,36 @@ fn release() -> Result<Release, Unreadable> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "capabilities(7) describes them under these names")]
 pub enum Capability {
+    Chown = 0,
+    DacOverride = 1,
     Kill = 5,
     SetGid = 6,
     SetUid = 7,
     NetAdmin = 12,
     NetRaw = 13,
     IpcLock = 14,
+    SysPtrace = 19,
     SysAdmin = 21,
     SysNice = 23,
+    Perfmon = 38,
     Bpf = 39,
 }
 
 impl fmt::Display for Capability {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Chown => "CAP_CHOWN",
+            Self::DacOverride => "CAP_DAC_OVERRIDE",
             Self::Kill => "CAP_KILL",
             Self::SetGid => "CAP_SETGID",
             Self::SetUid => "CAP_SETUID",
             Self::NetAdmin => "CAP_NET_ADMIN",
             Self::NetRaw => "CAP_NET_RAW",
             Self::IpcLock => "CAP_IPC_LOCK",
+            Self::SysPtrace => "CAP_SYS_PTRACE",
             Self::SysAdmin => "CAP_SYS_ADMIN",
             Self::SysNice => "CAP_SYS_NICE",
+            Self::Perfmon => "CAP_PERFMON",
             Self::Bpf => "CAP_BPF",
         })
     }
@@ -173,10 +188,56 @@ impl Capabilities {
         u64::from_str_radix(digits.trim(), 16).ok().map(Self)
     }
 
+    /// What is needed and not in the set, with the purpose of each.
+    pub fn missing(self, foreign_postgres: bool) -> Vec<(Capability, &'static str)> {
+        let for_postgres = if foreign_postgres { &NEEDED_FOR_POSTGRES[..] } else { &[] };
+        NEEDED.iter().chain(for_postgres).filter(|(capability, _)| !self.allows(*capability)).copied().collect()
+    }
+
+    /// Whether `capability` is in the set, or the one that it was split from.
+    fn allows(self, capability: Capability) -> bool {
+        let split = matches!(capability, Capability::Bpf | Capability::Perfmon);
+        self.has(capability) || split && self.has(Capability::SysAdmin)
+    }
+
     /// Whether `capability` is in the set.
     pub const fn has(self, capability: Capability) -> bool {
         self.0 & 1 << capability as u32 != 0
     }
+}
+
+/// What the daemon cannot work without, and what for. Each was found by leaving it out.
+const NEEDED: [(Capability, &str); 4] = [
+    (Capability::NetAdmin, "attaches the XDP program and moves addresses"),
+    (Capability::NetRaw, "sends adverts and gratuitous ARP"),
+    (Capability::Bpf, "loads programs (CAP_SYS_ADMIN before 5.8)"),
+    (Capability::Perfmon, "lets the verifier allow pointer arithmetic (CAP_SYS_ADMIN before 5.8)"),
+];
+
+/// The same for a PostgreSQL that belongs to another user.
+const NEEDED_FOR_POSTGRES: [(Capability, &str); 6] = [
+    (Capability::SetUid, "runs PostgreSQL's programs as the owner of its data directory"),
+    (Capability::SetGid, "runs PostgreSQL's programs as the owner of its data directory"),
+    (Capability::Kill, "stops PostgreSQL"),
+    (Capability::Chown, "gives the files of a rejoin to PostgreSQL's user"),
+    (Capability::DacOverride, "reads PostgreSQL's data directory"),
+    (Capability::SysPtrace, "tells which processes work in PostgreSQL's data directory"),
+];
+
+/// Everything that the daemon insists on when PostgreSQL is another user's.
+pub fn needed() -> impl Iterator<Item = Capability> {
+    NEEDED.into_iter().chain(NEEDED_FOR_POSTGRES).map(|(capability, _)| capability)
+}
+
+/// What this process lacks of it, with the purpose of each; unreadable capabilities count as there.
+pub fn missing(settings: &Settings) -> Vec<(Capability, &'static str)> {
+    capabilities().map_or_else(|_| Vec::new(), |found| found.missing(foreign_postgres(settings)))
+}
+
+/// Whether PostgreSQL's files are another user's; one that cannot be seen is taken for such a one.
+fn foreign_postgres(settings: &Settings) -> bool {
+    let Some(postgres) = &settings.postgres else { return false };
+    std::fs::metadata(&postgres.data_dir).map_or(true, |meta| meta.uid() != nix::unistd::geteuid().as_raw())
 }
 
 fn capabilities() -> Result<Capabilities, Unreadable> {
@@ -280,6 +341,7 @@ mod tests {
         let host = Host {
             release: release(),
             capabilities: capabilities(),
+            foreign_postgres: false,
             bpf: bpf(),
             bpffs: is_bpffs(Path::new("/proc")),
             interfaces: link::interfaces(),

@@ -21,6 +21,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::{clock, realtime};
 use crate::config::settings::{Pulse as Settings, Realtime};
 use crate::core::PulseState;
+use crate::observe::status::PulseCounters;
 
 /// Everything of a pulse that does not change while the daemon runs.
 #[derive(Clone, Copy, Debug)]
@@ -54,17 +55,6 @@ pub struct Pulses {
     thread: Option<JoinHandle<()>>,
     /// How the thread is scheduled, for `status`.
     pub scheduling: String,
-}
-
-/// Counters for `status`.
-#[derive(Clone, Copy, Debug, serde::Serialize)]
-pub struct Counters {
-    /// Pulses that left.
-    pub sent: u64,
-    /// Pulses that the kernel refused.
-    pub failed: u64,
-    /// Largest lateness of the thread, ns.
-    pub late_max_ns: u64,
 }
 
 impl Pulses {
@@ -127,8 +117,8 @@ impl Pulses {
     }
 
     /// Counters for `status`.
-    pub fn counters(&self) -> Counters {
-        Counters {
+    pub fn counters(&self) -> PulseCounters {
+        PulseCounters {
             sent: self.shared.sent.load(Ordering::Relaxed),
             failed: self.shared.failed.load(Ordering::Relaxed),
             late_max_ns: self.shared.late_max_ns.load(Ordering::Relaxed),

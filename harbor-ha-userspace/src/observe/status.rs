@@ -5,7 +5,6 @@ use harbor_ha_ebpf::records::{Detector, JITTER_SLOTS, State, Stats};
 use serde::Serialize;
 
 use crate::core::snapshot::Snapshot;
-use crate::net::pulse::Counters;
 
 /// Everything that `harbor-ha status` shows.
 #[derive(Clone, Debug, Serialize)]
@@ -26,7 +25,7 @@ pub struct Status {
     /// Whether memory is locked.
     pub memory: String,
     /// Pulses sent; `None` without pulses.
-    pub pulses: Option<Counters>,
+    pub pulses: Option<PulseCounters>,
     /// The peer's adverts.
     pub adverts_heard: Heard,
     /// The peer's pulses.
@@ -35,6 +34,17 @@ pub struct Status {
     pub rejects: Vec<RejectCount>,
     /// Packets of senders that are no peer.
     pub strangers: u64,
+}
+
+/// The pulse thread's own count.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct PulseCounters {
+    /// Pulses that left.
+    pub sent: u64,
+    /// Pulses that the kernel refused.
+    pub failed: u64,
+    /// Largest lateness of the thread, ns.
+    pub late_max_ns: u64,
 }
 
 /// One heartbeat of the peer, as the kernel counts it.

@@ -10,13 +10,15 @@ use anyhow::{Context, Result, bail, ensure};
 use super::{announce, find_program};
 
 /// What the lab and its tests call, and the package it comes in.
-const LAB_TOOLS: [(&str, &str); 6] = [
+const LAB_TOOLS: [(&str, &str); 7] = [
     ("ip", "iproute2"),
     ("nsenter", "util-linux"),
     ("nft", "nftables"),
     ("bpftool", "bpftool"),
     ("tcpdump", "tcpdump"),
     ("keepalived", "keepalived"),
+    // Of it only `systemd-analyze`, which judges the unit; no init is replaced.
+    ("systemd-analyze", "systemd"),
 ];
 
 /// Installs the lab's tools that are missing.

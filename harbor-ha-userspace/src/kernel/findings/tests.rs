@@ -27,15 +27,19 @@ const ADDRESS: Ipv4Addr = Ipv4Addr::new(172, 19, 48, 253);
 const PEER: Ipv4Addr = Ipv4Addr::new(172, 19, 48, 254);
 const VIP: Ipv4Addr = Ipv4Addr::new(172, 19, 48, 188);
 
-/// Without `SysAdmin`, which `Bpf` makes needless.
-const ALL: [Capability; 8] = [
+/// Without `SysAdmin`, which `Bpf` and `Perfmon` make needless.
+const ALL: [Capability; 12] = [
+    Capability::Chown,
+    Capability::DacOverride,
     Capability::Kill,
     Capability::SetGid,
     Capability::SetUid,
     Capability::NetAdmin,
     Capability::NetRaw,
     Capability::IpcLock,
+    Capability::SysPtrace,
     Capability::SysNice,
+    Capability::Perfmon,
     Capability::Bpf,
 ];
 
@@ -45,6 +49,7 @@ fn good() -> Host {
     Host {
         release: Ok(Release::parse("6.1.0").unwrap()),
         capabilities: Ok(Capabilities::of(&ALL)),
+        foreign_postgres: true,
         bpf: Bpf { array: Ok(true), ring_buffer: Ok(true), xdp: Ok(true), cgroup_skb: Ok(true), timer: Ok(true) },
         bpffs: Ok(true),
         interfaces: Ok(vec![interface("lo", Ipv4Addr::LOCALHOST), interface("eth0", ADDRESS)]),
@@ -94,15 +99,16 @@ fn a_host_that_has_everything_is_ok_in_every_point() {
 }
 
 #[test]
-fn a_missing_capability_of_the_network_is_an_error_and_one_for_postgresql_a_warning() {
-    for capability in [Capability::NetAdmin, Capability::NetRaw] {
-        let words = [&*format!("{capability} is missing"), "AmbientCapabilities="];
+fn a_missing_capability_is_an_error_and_one_for_postgresql_only_where_that_is_another_user_s() {
+    for capability in [Capability::NetAdmin, Capability::NetRaw, Capability::Bpf, Capability::Perfmon] {
+        let words = [&*format!("{capability} is missing"), "CapabilityBoundingSet="];
         wrong_once(Level::Error, &words, |_, host| host.capabilities = without(capability));
     }
-    for capability in [Capability::Kill, Capability::SetUid, Capability::SetGid] {
-        wrong_once(Level::Warning, &["owner of its data directory"], |_, host| host.capabilities = without(capability));
-        let none = wrong(Level::Warning, |settings, host| {
-            settings.postgres = None;
+    use Capability::{Chown, DacOverride, Kill, SetGid, SetUid, SysPtrace};
+    for capability in [Kill, SetUid, SetGid, Chown, DacOverride, SysPtrace] {
+        wrong_once(Level::Error, &["PostgreSQL"], |_, host| host.capabilities = without(capability));
+        let none = wrong(Level::Warning, |_, host| {
+            host.foreign_postgres = false;
             host.capabilities = without(capability);
         });
         assert_eq!(none, Vec::<String>::new());
@@ -110,10 +116,10 @@ fn a_missing_capability_of_the_network_is_an_error_and_one_for_postgresql_a_warn
 }
 
 #[test]
-fn sys_admin_stands_in_for_cap_bpf() {
-    wrong_once(Level::Error, &["CAP_BPF is missing"], |_, host| host.capabilities = without(Capability::Bpf));
+fn sys_admin_stands_in_for_the_capabilities_that_were_split_from_it() {
     let found = wrong(Level::Error, |_, host| {
-        let stands_in = |c| if c == Capability::Bpf { Capability::SysAdmin } else { c };
+        let split = [Capability::Bpf, Capability::Perfmon];
+        let stands_in = |c| if split.contains(&c) { Capability::SysAdmin } else { c };
         host.capabilities = Ok(Capabilities::of(&ALL.map(stands_in)));
     });
     assert_eq!(found, Vec::<String>::new());

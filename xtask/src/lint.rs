@@ -1,0 +1,40 @@
+//! `cargo xtask lint`: the formatter and clippy, as they judge in `cargo xtask test`.
+
+use std::process::Stdio;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::{cargo, setup};
+
+/// Both judges; the second is not asked when the first is not content, as its answer takes minutes.
+///
+/// # Errors
+/// A judge is missing, or not content; its own words are above.
+pub fn verb(ready: &setup::Ready) -> Result<()> {
+    run(ready, "fmt", &["fmt", "--all", "--check"])?;
+    // Same profile and environment as the build, so that the build script runs once for both.
+    run(ready, "clippy", &["clippy", "--release", "--workspace", "--all-targets", "--", "--deny", "warnings"])
+}
+
+/// Why it cannot be run here, when it cannot.
+pub fn missing() -> Option<String> {
+    let absent = |tool: &&str| {
+        let answer = cargo::command().args([tool, "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        !answer.is_ok_and(|status| status.success())
+    };
+    let absent: Vec<&str> = ["fmt", "clippy"].into_iter().filter(absent).collect();
+    let with = "rustup component add rustfmt clippy, or Debian's packages rustfmt and rust-clippy";
+    (!absent.is_empty()).then(|| format!("lint: no cargo {}; {with}", absent.join(", no cargo ")))
+}
+
+fn run(ready: &setup::Ready, what: &str, arguments: &[&str]) -> Result<()> {
+    eprintln!("lint: cargo {}", arguments.join(" "));
+    let mut cargo = cargo::command();
+    cargo.args(arguments);
+    if !ready.can_build_ebpf() {
+        cargo.env("AYA_BUILD_SKIP", "1");
+    }
+    let status = cargo.status().context("cannot start cargo")?;
+    ensure!(status.success(), "{what} is not content, see above");
+    Ok(())
+}
