@@ -1,7 +1,8 @@
 //! When a peer is alive, late, dead: what one packet and one expiry of the timer do to a [`Detector`].
 //!
-//! The timer is due at `last arrival + interval`; each expiry adds one to `missed` and is due again an interval later;
-//! the expiry that reaches the threshold waits the skew (VRRP's; zero for pulses) and then is the verdict. Times are
+//! Packet k after the last one counts as missed half an interval after it was due, and death is declared at
+//! `last arrival + threshold x interval + skew` (the skew is VRRP's; zero for pulses). The half keeps a sender that is a
+//! few microseconds late, as every sender is, from counting as missed; the verdict does not wait for it. Times are
 //! `CLOCK_MONOTONIC`. Whoever calls keeps the timer: both functions answer with the next deadline.
 
 use crate::records::{Detector, JITTER_SLOTS, State, VerdictKind};
@@ -105,7 +106,7 @@ pub fn arrival(record: &mut Detector, now: Nanos, sign: &Sign) -> Next {
         record.deadline_ns = 0;
         return Next { event, deadline: None };
     }
-    let deadline = now.after(wait(record));
+    let deadline = now.after(Nanos(wait(record)));
     record.deadline_ns = deadline.0;
     Next { event, deadline: Some(deadline) }
 }
@@ -130,23 +131,35 @@ pub fn expiry(record: &mut Detector, now: Nanos) -> Next {
         return Next { event: Some(VerdictKind::Stalled), deadline: Some(Nanos(record.deadline_ns)) };
     }
     record.stalling = 0;
-    record.missed += 1;
-    record.missed_total += 1;
-    if record.missed > record.threshold || (record.missed == record.threshold && record.skew_ns == 0) {
+    let silence = now.0 - record.last_arrival_ns;
+    if silence >= limit(record) {
+        record.missed_total += record.threshold.saturating_sub(record.missed) as u64;
+        record.missed = record.threshold;
         record.state = State::Dead as u32;
         record.deaths += 1;
         record.deadline_ns = 0;
         return Next { event: Some(VerdictKind::Dead), deadline: None };
     }
-    // From the deadline, not from now: lateness must not add up.
-    record.deadline_ns += wait(record).0;
-    Next { event: Some(VerdictKind::Missed), deadline: Some(Nanos(record.deadline_ns)) }
+    let missed = silence.saturating_sub(record.interval_ns / 2).checked_div(record.interval_ns).unwrap_or(0) as u32;
+    let event = if missed > record.missed { Some(VerdictKind::Missed) } else { None };
+    record.missed_total += missed.saturating_sub(record.missed) as u64;
+    record.missed = missed;
+    record.deadline_ns = record.last_arrival_ns + wait(record);
+    Next { event, deadline: Some(Nanos(record.deadline_ns)) }
 }
 
-/// To the next expiry: an interval, or the skew once the threshold is reached.
+/// Silence that means death.
 #[inline(always)]
-const fn wait(record: &Detector) -> Nanos {
-    Nanos(if record.missed < record.threshold { record.interval_ns } else { record.skew_ns })
+const fn limit(record: &Detector) -> u64 {
+    record.threshold as u64 * record.interval_ns + record.skew_ns
+}
+
+/// From the last arrival to the next expiry: half an interval after the next packet is due, or the limit.
+#[inline(always)]
+const fn wait(record: &Detector) -> u64 {
+    let overdue = (record.missed as u64 + 1) * record.interval_ns + record.interval_ns / 2;
+    let limit = limit(record);
+    if overdue < limit { overdue } else { limit }
 }
 
 /// Slot n counts deviations below 2^n µs.

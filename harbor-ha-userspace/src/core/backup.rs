@@ -8,9 +8,9 @@ use harbor_ha_ebpf::wire::pulse::flag;
 
 use super::facts::{AtRest, PgFacts};
 use super::peer::PeerRole;
-use super::promotable::promotable;
+use super::promotable::{NotPromotable, promotable};
 use super::snapshot::Takeover;
-use super::{Action, Actions, After, Core, Leave, Local, Op, StopMode, VrrpState};
+use super::{Action, Actions, After, Core, EndOfPeer, Leave, Local, Op, StopMode, VrrpState};
 
 /// How long a living peer may take to start its PostgreSQL before a standby serves in its place.
 pub(super) const PEER_START_LIMIT: Nanos = Nanos::from_secs(20);
@@ -49,7 +49,7 @@ impl Core {
             return;
         }
         match self.local.clone() {
-            Local::Unknown | Local::NotReady => {}
+            Local::Unknown | Local::NotReady(_) => {}
             Local::Up(facts) if facts.in_recovery => self.as_standby(now, role, &facts, out),
             Local::Up(facts) => self.as_primary(now, role, &facts, out),
             Local::Rest(rest) => self.at_rest(now, role, &rest, out),
@@ -87,7 +87,7 @@ impl Core {
     /// PostgreSQL is a standby.
     fn as_standby(&mut self, now: Nanos, role: PeerRole, facts: &PgFacts, out: &mut Actions) {
         // The peer's adverts say nothing of its PostgreSQL: without pulses its server is asked.
-        if self.peer.pulse.state == State::Unknown && role == PeerRole::Primary {
+        if self.peer.pulse.state == State::Unknown && matches!(role, PeerRole::Primary | PeerRole::Unknown) {
             self.ask(now, out);
         }
         // A standby names nobody, so that it waits for nobody once it is promoted.
@@ -112,7 +112,7 @@ impl Core {
             }
             return;
         }
-        match promotable(Some(facts), self.peer.last_primary.as_ref(), self.rules.sync_required) {
+        match self.may_promote(facts) {
             Ok(()) => {
                 self.refusal = None;
                 self.op = Some(Op::Promote);
@@ -130,6 +130,43 @@ impl Core {
                 self.refusal = Some(refusal);
             }
         }
+    }
+
+    /// May this standby be promoted?
+    pub(super) fn may_promote(&self, facts: &PgFacts) -> Result<(), NotPromotable> {
+        if let Some((ours, theirs)) = self.other_cluster() {
+            return Err(NotPromotable::OtherCluster { ours, theirs });
+        }
+        promotable(Some(facts), self.peer.last_primary.as_ref(), self.rules.sync_required)
+    }
+
+    /// The system identifiers, ours and the peer's, when they differ: the two can never replicate.
+    pub(super) fn other_cluster(&self) -> Option<(u64, u64)> {
+        let (ours, theirs) = (self.pulse_identifier(), self.peer.system_identifier);
+        (ours != 0 && theirs != 0 && ours != theirs).then_some((ours, theirs))
+    }
+
+    fn pulse_identifier(&self) -> u64 {
+        match &self.local {
+            Local::Up(facts) => facts.system_identifier,
+            Local::Rest(rest) => rest.system_identifier,
+            Local::Unknown | Local::NotReady(_) => self.pulse.system_identifier,
+        }
+    }
+
+    /// Says once that nothing can be done before an operator replaced one of the two data directories.
+    pub(super) fn report_other_cluster(&mut self, out: &mut Actions) -> bool {
+        let Some((ours, theirs)) = self.other_cluster() else {
+            self.cluster_reported = false;
+            return false;
+        };
+        if !self.cluster_reported {
+            self.cluster_reported = true;
+            let refusal = NotPromotable::OtherCluster { ours, theirs };
+            self.why = refusal.to_string();
+            out.push(Action::Report(super::Report { from: self.state, to: self.state, why: self.why.clone() }));
+        }
+        true
     }
 
     /// The peer lives and does not serve: is it our turn?
@@ -178,6 +215,9 @@ impl Core {
         let peer_says_primary =
             self.peer.pulse.flags & flag::PG_PRIMARY != 0 && !matches!(role, PeerRole::Dead | PeerRole::Unknown);
         if role == PeerRole::Primary || peer_says_primary {
+            if self.report_other_cluster(out) {
+                return;
+            }
             self.two_primaries(now, facts.timeline, out);
             return;
         }
@@ -205,6 +245,9 @@ impl Core {
     /// PostgreSQL does not run.
     fn at_rest(&mut self, now: Nanos, role: PeerRole, rest: &AtRest, out: &mut Actions) {
         if now < self.retry_at {
+            return;
+        }
+        if self.report_other_cluster(out) {
             return;
         }
         let peer_is_primary =
@@ -257,8 +300,15 @@ impl Core {
 
     /// The stamps begin anew; a retry keeps the verdict's.
     fn begin_takeover(&mut self, now: Nanos) {
-        let (why, verdict) = self.end_of_peer.unwrap_or(("nobody serves", now));
-        self.takeover = Some(Takeover { why, verdict_ns: verdict.0, begun_ns: now.0, ..Takeover::default() });
+        let nobody = EndOfPeer { why: "nobody serves", at: now, last_heard: Nanos(0) };
+        let end = self.end_of_peer.unwrap_or(nobody);
+        self.takeover = Some(Takeover {
+            why: end.why,
+            last_heard_ns: end.last_heard.0,
+            verdict_ns: end.at.0,
+            begun_ns: now.0,
+            ..Takeover::default()
+        });
     }
 
     /// Puts the addresses up; PostgreSQL, where there is one, is a primary.

@@ -38,6 +38,8 @@ pub struct Verdict {
     pub kind: VerdictKind,
     /// Which heartbeat.
     pub source: Source,
+    /// The packet before the silence, for a verdict of death; else this one's own instant.
+    pub last_heard: Nanos,
     /// The sender's priority.
     pub priority: u8,
     /// Pulses: flags.
@@ -62,7 +64,7 @@ pub enum Postgres {
     /// A probe got no answer within its deadline.
     NoAnswer,
     /// It runs and refuses connections for now (starting, stopping, or full): neither health nor death.
-    NotReady,
+    NotReady(String),
 }
 
 /// How an action ended.

@@ -186,6 +186,10 @@ impl Core {
 
     /// The peer is a primary and so are we: the later timeline is the truth.
     pub(super) fn two_primaries(&mut self, now: Nanos, ours: u32, out: &mut Actions) {
+        if self.report_other_cluster(out) {
+            // Timelines of two clusters say nothing of each other: whoever serves goes on.
+            return;
+        }
         let by_pulse = self.peer.pulse_timeline();
         // An answer counts once: the next comparison asks anew.
         let answer = || self.peer.postgres.as_ref().filter(|theirs| !theirs.in_recovery).map(|theirs| theirs.timeline);
@@ -233,7 +237,7 @@ impl Core {
             self.leave_service(now, StopMode::Kill, "PostgreSQL of this node hangs", out);
         } else if self.state == VrrpState::Init {
             // Known well enough to go on; as a backup it is stopped and looked at.
-            self.local = Local::NotReady;
+            self.local = Local::NotReady("it does not answer".to_owned());
         } else if self.state == VrrpState::Backup && !matches!(self.local, Local::Rest(_)) {
             self.why = "PostgreSQL of this node hangs: it is started anew".to_owned();
             self.stop(StopMode::Kill, After { resign: false, exit: false }, out);

@@ -101,9 +101,20 @@ enum Local {
     /// Nothing heard yet, or it just ended.
     Unknown,
     Up(PgFacts),
-    NotReady,
+    NotReady(String),
     Rest(AtRest),
 }
+
+/// How the peer ended, for the stamps of a takeover.
+#[derive(Clone, Copy, Debug)]
+struct EndOfPeer {
+    why: &'static str,
+    at: Nanos,
+    last_heard: Nanos,
+}
+
+/// [`EndOfPeer::why`] of a peer that gave up by itself.
+const RESIGNED: &str = "resigned";
 
 /// The machine.
 #[derive(Debug)]
@@ -135,10 +146,11 @@ pub struct Core {
     unanswered: bool,
     leave: Option<Leave>,
     refusal: Option<NotPromotable>,
+    cluster_reported: bool,
     pulse: PulseState,
     takeover: Option<Takeover>,
     /// Why and since when the peer serves no more, by the kernel's clock.
-    end_of_peer: Option<(&'static str, Nanos)>,
+    end_of_peer: Option<EndOfPeer>,
     advert_at: Option<Nanos>,
     second_burst_at: Option<Nanos>,
     refresh_at: Option<Nanos>,
@@ -194,6 +206,7 @@ impl Core {
             unanswered: false,
             leave: None,
             refusal: None,
+            cluster_reported: false,
             pulse: PulseState::default(),
             takeover: None,
             end_of_peer: None,
@@ -266,11 +279,15 @@ impl Core {
         }
         // The stamps of a takeover begin with the kernel's own.
         match self.peer.role() {
-            PeerRole::Dead if verdict.kind == VerdictKind::Dead => self.end_of_peer = Some(("silence", verdict.at)),
+            PeerRole::Dead if verdict.kind == VerdictKind::Dead => {
+                let end = EndOfPeer { why: "silence", at: verdict.at, last_heard: verdict.last_heard };
+                self.end_of_peer = Some(end);
+            }
             PeerRole::Resigned if verdict.kind == VerdictKind::Resigned => {
                 // An advert of priority 0 follows the resigning pulse and is no news.
-                self.end_of_peer = self.end_of_peer.filter(|(why, _)| *why == "resigned");
-                self.end_of_peer.get_or_insert(("resigned", verdict.at));
+                self.end_of_peer = self.end_of_peer.filter(|end| end.why == RESIGNED);
+                let end = EndOfPeer { why: RESIGNED, at: verdict.at, last_heard: Nanos(0) };
+                self.end_of_peer.get_or_insert(end);
             }
             PeerRole::Primary => {
                 self.end_of_peer = None;
@@ -312,10 +329,10 @@ impl Core {
                 self.no_answers = 0;
                 self.local = Local::Rest(rest);
             }
-            Postgres::NotReady => {
+            Postgres::NotReady(reason) => {
                 self.no_answers = 0;
                 if !matches!(self.local, Local::Up(_)) {
-                    self.local = Local::NotReady;
+                    self.local = Local::NotReady(reason);
                 }
             }
             Postgres::Exited => {
@@ -385,7 +402,7 @@ impl Core {
                 self.setting_sync = false;
                 match (result, &mut self.local) {
                     (Ok(names), Local::Up(facts)) => facts.sync_names = names,
-                    (Ok(_), Local::Unknown | Local::NotReady | Local::Rest(_)) => {}
+                    (Ok(_), Local::Unknown | Local::NotReady(_) | Local::Rest(_)) => {}
                     (Err(error), _) => {
                         // Its own delay: a takeover or a rejoin must not wait for it.
                         self.sync_retry_at = now.after(RETRY);
@@ -522,7 +539,7 @@ impl Core {
                 pulse.timeline = rest.timeline;
                 pulse.system_identifier = rest.system_identifier;
             }
-            Local::Unknown | Local::NotReady => {
+            Local::Unknown | Local::NotReady(_) => {
                 pulse.timeline = self.pulse.timeline;
                 pulse.lsn = self.pulse.lsn;
                 pulse.system_identifier = self.pulse.system_identifier;

@@ -44,6 +44,8 @@ pub struct Peer {
     pub pulse: Heartbeat,
     /// An advert came after the pulses had died: it serves, and only its pulses are lost.
     pub outlived: bool,
+    /// Its PostgreSQL system identifier, 0 when not known.
+    pub system_identifier: u64,
     /// Its PostgreSQL, when it last answered; `None` when it did not.
     pub postgres: Option<PgFacts>,
     /// Its last words as a primary.
@@ -68,7 +70,14 @@ pub enum PeerRole {
 
 impl Default for Peer {
     fn default() -> Self {
-        Self { advert: Heartbeat::NEVER, pulse: Heartbeat::NEVER, outlived: false, postgres: None, last_primary: None }
+        Self {
+            advert: Heartbeat::NEVER,
+            pulse: Heartbeat::NEVER,
+            outlived: false,
+            system_identifier: 0,
+            postgres: None,
+            last_primary: None,
+        }
     }
 }
 
@@ -95,6 +104,9 @@ impl Peer {
                 heartbeat.timeline = verdict.timeline;
             }
         }
+        if verdict.system_identifier != 0 {
+            self.system_identifier = verdict.system_identifier;
+        }
         let was_primary = heartbeat.flags & (flag::PRIMARY | flag::RESIGN) != 0;
         if verdict.source == Source::Pulse && was_primary && verdict.timeline != 0 {
             self.last_primary = Some(LastPrimary {
@@ -107,6 +119,9 @@ impl Peer {
 
     /// Takes an answer of its PostgreSQL in.
     pub fn answered(&mut self, facts: Option<PgFacts>) {
+        if let Some(facts) = &facts {
+            self.system_identifier = facts.system_identifier;
+        }
         if let Some(facts) = &facts
             && !facts.in_recovery
         {

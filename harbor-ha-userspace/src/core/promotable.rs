@@ -22,6 +22,13 @@ pub enum NotPromotable {
     },
     /// Replication is synchronous, and this node has never heard of a primary since it started.
     NeverHeard,
+    /// The peer's PostgreSQL is another cluster.
+    OtherCluster {
+        /// Our system identifier.
+        ours: u64,
+        /// The peer's.
+        theirs: u64,
+    },
     /// The primary was on a later timeline than this node replays.
     Timeline {
         /// Ours.
@@ -45,6 +52,11 @@ impl std::fmt::Display for NotPromotable {
                 f,
                 "this node has not heard of a primary since it started, so it cannot know whether it has every \
                  acknowledged write"
+            ),
+            Self::OtherCluster { ours, theirs } => write!(
+                f,
+                "the peer's PostgreSQL is another cluster (system identifier {theirs}, here {ours}): one of the two \
+                 data directories is the wrong one, make it anew with pg_basebackup"
             ),
             Self::Timeline { ours, theirs } => {
                 write!(f, "this node is on timeline {ours}, the primary was on {theirs}: it has to rejoin first")

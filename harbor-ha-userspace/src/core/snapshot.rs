@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::facts::PgFacts;
 use super::peer::PeerRole;
+use super::promotable::NotPromotable;
 use super::{Core, Local, Op, VrrpState};
 
 /// Stamps of the last takeover, `CLOCK_MONOTONIC` nanoseconds; 0: not reached.
@@ -12,6 +13,8 @@ use super::{Core, Local, Op, VrrpState};
 pub struct Takeover {
     /// `silence`, `resigned` or `nobody serves`.
     pub why: &'static str,
+    /// The last packet before the silence; 0 when it did not end by silence.
+    pub last_heard_ns: u64,
     /// The kernel's verdict.
     pub verdict_ns: u64,
     /// The core decided.
@@ -45,7 +48,7 @@ pub struct Snapshot {
     pub vip: bool,
     /// What runs now.
     pub operation: &'static str,
-    /// Why this node would not take over, if it would not.
+    /// Why this node would not take over if the peer died now, if it would not.
     pub refusal: Option<String>,
     /// The last takeover of this node.
     pub takeover: Option<Takeover>,
@@ -71,6 +74,8 @@ pub struct PostgresView {
     pub state: &'static str,
     /// What it last said.
     pub facts: Option<PgFacts>,
+    /// Why it is not ready, in its own words.
+    pub detail: Option<String>,
 }
 
 impl Core {
@@ -99,8 +104,16 @@ impl Core {
                 Some(Op::Start) => "start",
                 Some(Op::Rejoin) => "rejoin",
             },
-            refusal: self.refusal.map(|refusal| refusal.to_string()),
+            refusal: self.would_refuse().map(|refusal| refusal.to_string()),
             takeover: self.takeover,
+        }
+    }
+
+    /// Why this standby would not take over if the peer died now; the last refusal for a node that is none.
+    fn would_refuse(&self) -> Option<NotPromotable> {
+        match &self.local {
+            Local::Up(facts) if facts.in_recovery && self.state == VrrpState::Backup => self.may_promote(facts).err(),
+            Local::Unknown | Local::NotReady(_) | Local::Rest(_) | Local::Up(_) => self.refusal,
         }
     }
 
@@ -113,7 +126,7 @@ impl Core {
             VrrpState::Backup => match &self.local {
                 Local::Up(facts) if facts.in_recovery => "standby",
                 Local::Up(_) => "waiting",
-                Local::Unknown | Local::NotReady => "starting",
+                Local::Unknown | Local::NotReady(_) => "starting",
                 Local::Rest(_) => "waiting",
             },
         }
@@ -122,13 +135,17 @@ impl Core {
     fn postgres_view(&self) -> PostgresView {
         let (state, facts) = match &self.local {
             Local::Unknown => ("unknown", None),
-            Local::NotReady => ("starting", None),
+            Local::NotReady(_) => ("starting", None),
             Local::Rest(_) => ("down", None),
             Local::Up(_) if self.no_answers >= self.rules.probe_fall => ("hung", None),
             Local::Up(facts) if facts.in_recovery => ("standby", Some(facts.clone())),
             Local::Up(facts) => ("primary", Some(facts.clone())),
         };
-        PostgresView { state, facts }
+        let detail = match &self.local {
+            Local::NotReady(reason) => Some(reason.clone()),
+            Local::Unknown | Local::Up(_) | Local::Rest(_) => None,
+        };
+        PostgresView { state, facts, detail }
     }
 
     /// When the state last changed.

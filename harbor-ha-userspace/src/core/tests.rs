@@ -131,7 +131,17 @@ impl Node {
     }
 
     fn verdict(&mut self, kind: VerdictKind, source: Source, priority: u8, flags: u16, timeline: u32) -> &[Action] {
-        let verdict = Verdict { at: self.now, kind, source, priority, flags, timeline, lsn: 100, system_identifier: 7 };
+        let verdict = Verdict {
+            at: self.now,
+            last_heard: self.now,
+            kind,
+            source,
+            priority,
+            flags,
+            timeline,
+            lsn: 100,
+            system_identifier: 7,
+        };
         self.feed(Input::Verdict(verdict))
     }
 

@@ -69,18 +69,18 @@ async fn look_at(pg: &Pg) -> Postgres {
         Probe::Refused { why: Refusal::TooManyConnections, .. } => {}
         Probe::Refused { text, .. } => {
             tracing::debug!(text, "PostgreSQL is not ready");
-            return Postgres::NotReady;
+            return Postgres::NotReady(text);
         }
         Probe::NotThere { reason } => {
             tracing::debug!(reason, "PostgreSQL does not listen yet");
-            return Postgres::NotReady;
+            return Postgres::NotReady(reason);
         }
     }
     match pg.facts(within).await {
         Ok(facts) => Postgres::Facts(facts),
         Err(error) => {
             tracing::warn!(%error, "no facts of PostgreSQL");
-            Postgres::NotReady
+            Postgres::NotReady(error.to_string())
         }
     }
 }

@@ -112,6 +112,7 @@ fn known(parts: &Parts) -> impl Iterator<Item = Input> {
         };
         Some(Input::Verdict(Verdict {
             at: Nanos(known.last_arrival_ns),
+            last_heard: Nanos(known.last_arrival_ns),
             kind,
             source,
             priority: known.priority as u8,

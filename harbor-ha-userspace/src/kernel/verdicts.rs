@@ -56,6 +56,7 @@ fn read(bytes: &[u8]) -> Option<Verdict> {
     let record = unsafe { bytes.as_ptr().cast::<Record>().read_unaligned() };
     Some(Verdict {
         at: Nanos(record.at_ns),
+        last_heard: Nanos(record.last_arrival_ns),
         kind: VerdictKind::from_u32(record.kind)?,
         source: Source::from_u32(record.source)?,
         priority: record.priority as u8,

@@ -29,7 +29,7 @@ pub fn render(status: &Value) -> String {
         line("postgresql", postgresql(postgres));
     }
     if let Some(refusal) = status["refusal"].as_str() {
-        line("REFUSES", refusal.to_owned());
+        line("TAKEOVER", format!("would be refused: {refusal}"));
     }
     line(
         "heartbeats",
@@ -69,7 +69,8 @@ fn peer(status: &Value) -> String {
 fn postgresql(postgres: &serde_json::Map<String, Value>) -> String {
     let state = postgres.get("state").map(word).unwrap_or_default();
     let Some(facts) = postgres.get("facts").filter(|facts| facts.is_object()) else {
-        return state;
+        let detail = postgres.get("detail").and_then(Value::as_str);
+        return detail.map_or_else(|| state.clone(), |detail| format!("{state}: {detail}"));
     };
     let mut text = format!("{state}, timeline {}, {}", facts["timeline"], word(&facts["lsn"]));
     let streaming = facts["streaming"] == true;

@@ -273,9 +273,10 @@ impl Status {
         self.text("/role") == "primary" && self.is("/vip") && self.text("/postgres/state") == "primary"
     }
 
-    /// It could take over.
+    /// It could take over: it knows the primary and would not refuse.
     pub fn is_standby(&self) -> bool {
-        self.text("/role") == "standby" && self.text("/postgres/state") == "standby"
+        let stands_by = self.text("/role") == "standby" && self.text("/postgres/state") == "standby";
+        stands_by && self.text("/peer/role") == "primary" && self.text("/refusal").is_empty()
     }
 
     /// As a primary sees it: the other node has all that is acknowledged.
@@ -290,6 +291,9 @@ impl Status {
             let streams = if self.is("/postgres/facts/streaming") { "streams" } else { "does not stream" };
             let sync = if self.is("/postgres/facts/peer_is_sync") { "synchronous" } else { "not synchronous" };
             line += &format!(", peer {streams}, {sync}");
+        }
+        if !self.text("/refusal").is_empty() {
+            line += &format!(", would not take over: {}", self.text("/refusal"));
         }
         let operation = self.text("/operation");
         if !matches!(operation, "" | "none") {

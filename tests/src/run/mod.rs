@@ -129,6 +129,7 @@ impl Round {
         let promoted = after("promoted_ns");
         let (verdict, vip) = (after("verdict_ns"), after("vip_ns"));
         (self.verdict_ns, self.promoted_ns, self.vip_ns) = (verdict, promoted, vip);
+        self.last_heard_ns = status.number("/takeover/last_heard_ns").filter(|at| *at != 0 && verdict.is_some());
         self.why = status.text("/takeover/why").to_owned();
     }
 }

@@ -18,6 +18,8 @@ pub struct Round {
     pub old: Side,
     /// Just before it was broken.
     pub fault_ns: u64,
+    /// The last sign of the old primary that the new one's kernel heard, for a verdict of silence.
+    pub last_heard_ns: Option<u64>,
     /// The kernel's verdict, or the resignation's arrival.
     pub verdict_ns: Option<u64>,
     /// PostgreSQL is out of recovery.
@@ -57,6 +59,7 @@ impl Round {
             fault,
             old,
             fault_ns,
+            last_heard_ns: None,
             verdict_ns: None,
             promoted_ns: None,
             vip_ns: None,
@@ -74,6 +77,11 @@ impl Round {
         at_ns.map(|at| at.saturating_sub(self.fault_ns) as f64 / 1e6)
     }
 
+    /// From the last sign to the verdict: the deadline itself, without the share of an interval in which the fault fell.
+    fn silence_ms(&self) -> Option<f64> {
+        Some(self.verdict_ns?.saturating_sub(self.last_heard_ns?) as f64 / 1e6)
+    }
+
     /// What makes this round a failed one.
     pub fn complaints(&self) -> Vec<String> {
         let mut list: Vec<String> =
@@ -87,7 +95,11 @@ impl Round {
     /// The timeline, in the order in which it happened.
     pub fn timeline(&self) -> String {
         let (old, new) = (self.old, self.old.other());
-        let why = if self.why.is_empty() { String::new() } else { format!(" ({})", self.why) };
+        let why = match (self.why.as_str(), self.silence_ms()) {
+            ("", _) => String::new(),
+            (why, Some(silence)) => format!(" ({why}: {silence:.1} ms after the last sign of {old})"),
+            (why, None) => format!(" ({why})"),
+        };
         let mut steps = vec![
             (Some(self.fault_ns), format!("fault: {} on {old}", self.fault.sentence())),
             (self.verdict_ns, format!("{new}: verdict{why}")),
@@ -118,6 +130,7 @@ impl Round {
         for (name, at) in PARTS {
             value[name] = json!(self.ms(at(self)).map(rounded));
         }
+        value["silence_ms"] = json!(self.silence_ms().map(rounded));
         value["acked"] = json!(self.acked);
         value["lost"] = json!(self.lost);
         value["rejoined"] = json!(self.rejoined_ns.is_some());

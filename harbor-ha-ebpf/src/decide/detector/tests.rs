@@ -25,7 +25,7 @@ fn a_silent_peer_is_dead_at_interval_times_threshold_and_is_said_so_once() {
     let mut record = Detector::default();
     assert_eq!(arrival(&mut record, Nanos(100 * MS), &pulse_sign()).event, Some(VerdictKind::Alive));
     let events = run(&mut record, 1000 * MS);
-    assert_eq!(events, [(110, VerdictKind::Missed), (120, VerdictKind::Missed), (130, VerdictKind::Dead)]);
+    assert_eq!(events, [(115, VerdictKind::Missed), (125, VerdictKind::Missed), (130, VerdictKind::Dead)]);
     assert_eq!(expiry(&mut record, Nanos(2000 * MS)), Next { event: None, deadline: None });
     assert_eq!((record.deaths, record.missed_total), (1, 3));
 }
@@ -37,8 +37,17 @@ fn vrrp_waits_three_intervals_and_the_skew() {
         Sign { interval: Nanos(1000 * MS), threshold: 3, skew: Nanos(961 * MS), always_said: true, ..Sign::default() };
     let _ = arrival(&mut record, Nanos(0), &sign);
     let events = run(&mut record, 10_000 * MS);
-    assert_eq!(events.last(), Some(&(3961, VerdictKind::Dead)));
-    assert_eq!(events.len(), 4);
+    let missed = |at| (at, VerdictKind::Missed);
+    assert_eq!(events, [missed(1500), missed(2500), missed(3500), (3961, VerdictKind::Dead)]);
+}
+
+#[test]
+fn a_sender_that_is_a_little_late_has_missed_nothing() {
+    let mut record = Detector::default();
+    let _ = arrival(&mut record, Nanos(0), &pulse_sign());
+    assert!(run(&mut record, 15 * MS - 1).is_empty());
+    let _ = arrival(&mut record, Nanos(15 * MS - 1), &pulse_sign());
+    assert_eq!(record.missed_total, 0);
 }
 
 #[test]
@@ -56,10 +65,10 @@ fn an_expiry_that_comes_too_late_declares_nothing_the_first_time() {
     let mut record = Detector::default();
     let _ = arrival(&mut record, Nanos(0), &pulse_sign());
     let _ = run(&mut record, 20 * MS);
-    // Due at 30 ms, run at 41 ms: later than one interval.
+    // Due at 25 ms, run at 41 ms: later than one interval.
     let next = expiry(&mut record, Nanos(41 * MS));
     assert_eq!(next, Next { event: Some(VerdictKind::Stalled), deadline: Some(Nanos(51 * MS)) });
-    assert_eq!((record.missed, record.stalled), (2, 1));
+    assert_eq!((record.missed, record.stalled), (1, 1));
     assert_eq!(expiry(&mut record, Nanos(51 * MS)).event, Some(VerdictKind::Dead));
 }
 
@@ -80,8 +89,8 @@ fn a_host_that_is_always_late_still_notices_a_death() {
 fn an_expiry_exactly_one_interval_late_still_counts() {
     let mut record = Detector::default();
     let _ = arrival(&mut record, Nanos(0), &pulse_sign());
-    assert_eq!(expiry(&mut record, Nanos(20 * MS)).event, Some(VerdictKind::Missed));
-    assert_eq!(record.stalled, 0);
+    assert_eq!(expiry(&mut record, Nanos(25 * MS)).event, Some(VerdictKind::Missed));
+    assert_eq!((record.stalled, record.missed), (0, 2));
 }
 
 #[test]
@@ -89,7 +98,7 @@ fn an_expiry_that_a_packet_overtook_only_arms_again() {
     let mut record = Detector::default();
     let _ = arrival(&mut record, Nanos(0), &pulse_sign());
     let _ = arrival(&mut record, Nanos(9 * MS), &pulse_sign());
-    assert_eq!(expiry(&mut record, Nanos(10 * MS)), Next { event: None, deadline: Some(Nanos(19 * MS)) });
+    assert_eq!(expiry(&mut record, Nanos(15 * MS)), Next { event: None, deadline: Some(Nanos(24 * MS)) });
 }
 
 #[test]

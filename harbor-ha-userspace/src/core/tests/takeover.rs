@@ -33,8 +33,17 @@ fn a_missed_pulse_or_a_stall_of_this_host_is_no_death() {
 fn after_a_pause_nothing_is_decided_before_the_last_verdict_is_read() {
     let old = |node: &mut Node, kind, flags, timeline| {
         let at = ms(10_010);
-        let verdict =
-            Verdict { at, kind, source: Source::Pulse, priority: 90, flags, timeline, lsn: 1, system_identifier: 7 };
+        let verdict = Verdict {
+            at,
+            last_heard: at,
+            kind,
+            source: Source::Pulse,
+            priority: 90,
+            flags,
+            timeline,
+            lsn: 1,
+            system_identifier: 7,
+        };
         node.feed(Input::Verdict(verdict));
         assert!(!promotes(node));
     };

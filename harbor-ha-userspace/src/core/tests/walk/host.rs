@@ -45,6 +45,7 @@ impl Host {
     pub fn verdict(&self, kind: VerdictKind, at: Nanos) -> Input {
         Input::Verdict(Verdict {
             at,
+            last_heard: Nanos(self.heard.last_arrival_ns),
             kind,
             source: if self.adverts { Source::Advert } else { Source::Pulse },
             priority: self.heard.priority as u8,
