@@ -27,13 +27,13 @@ pub mod peer;
 pub mod promotable;
 pub mod rules;
 pub mod snapshot;
+mod state;
 #[cfg(test)]
 mod tests;
 
 use harbor_ha_ebpf::records::VerdictKind;
 use harbor_ha_ebpf::units::{Nanos, Priority};
 use harbor_ha_ebpf::wire::pulse::flag;
-use serde::Serialize;
 
 pub use action::{Action, Actions, PulseState, Report, StopMode};
 use facts::{AtRest, PgFacts};
@@ -42,31 +42,7 @@ use peer::{Peer, PeerRole};
 use promotable::NotPromotable;
 pub use rules::Rules;
 use snapshot::Takeover;
-
-/// The states of RFC 9568 §6.4, and keepalived's Fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum VrrpState {
-    /// Not yet known how link and PostgreSQL are.
-    Init,
-    /// The peer serves, or nobody does.
-    Backup,
-    /// This node serves.
-    Master,
-    /// This node cannot serve.
-    Fault,
-}
-
-impl std::fmt::Display for VrrpState {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Init => "init",
-            Self::Backup => "backup",
-            Self::Master => "master",
-            Self::Fault => "fault",
-        })
-    }
-}
+pub use state::VrrpState;
 
 /// The heavy action that runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
