@@ -1,4 +1,5 @@
 //! The XDP program in the real kernel: `BPF_PROG_TEST_RUN` packet by packet, timers, pins. Root.
+// size: one program, and each of its rules against the kernel.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -7,7 +8,8 @@ use std::time::{Duration, Instant};
 use aya::Ebpf;
 use aya::maps::{MapData, RingBuf};
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
-use harbor_ha::kernel::load;
+use harbor_ha::config::settings::XdpMode;
+use harbor_ha::kernel::load::{self, Attached};
 use harbor_ha::kernel::maps::{Maps, PEER, verdicts};
 use harbor_ha_ebpf::decide::filter::Reject;
 use harbor_ha_ebpf::names;
@@ -455,4 +457,44 @@ fn detach_removes_every_pin() {
     let removed = load::detach(&kernel.bpffs.0, "test").expect("detached");
     assert_eq!(removed.len(), names::map::PINNED.len() + 2, "{removed:?}");
     assert!(!folder.exists());
+}
+
+/// A network namespace of this thread's own, with two interfaces that lead to each other.
+fn own_network() {
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("a network namespace");
+    run(Command::new("ip").args("link add one type veth peer name two".split(' ')));
+    for name in ["one", "two"] {
+        run(Command::new("ip").args(["link", "set", name, "up"]));
+    }
+}
+
+/// Whether our program is on an interface, as `ip` tells.
+fn on(interface: &str) -> bool {
+    let shown = Command::new("ip").args(["link", "show", interface]).output().expect("ip");
+    String::from_utf8_lossy(&shown.stdout).contains("xdp")
+}
+
+#[test]
+fn a_restart_adopts_the_link_and_a_changed_interface_or_mode_attaches_anew() {
+    own_network();
+    let bpffs = Bpffs::mount();
+    // Each time as a start of the daemon: the program is loaded, attached, and only the pins stay.
+    let start = |interface: &str, mode| {
+        let mut ebpf = load::load(&bpffs.0, "test", false).unwrap_or_else(|error| panic!("{error}"));
+        load::attach(&mut ebpf, &bpffs.0, "test", interface, mode).unwrap_or_else(|error| panic!("{error}"))
+    };
+    assert_eq!(start("one", XdpMode::Generic), Attached::Generic);
+    assert_eq!(start("one", XdpMode::Auto), Attached::Generic, "adopted as it is");
+    assert!(on("one") && !on("two"));
+    assert_eq!(start("two", XdpMode::Generic), Attached::Generic);
+    assert!(!on("one") && on("two"), "the link followed the configuration");
+    assert_eq!(start("two", XdpMode::Native), Attached::Native);
+    assert_eq!(start("two", XdpMode::Native), Attached::Native, "adopted as it is");
+    // The interface goes away and comes back.
+    run(Command::new("ip").args(["link", "del", "two"]));
+    run(Command::new("ip").args("link add one type veth peer name two".split(' ')));
+    assert_eq!(start("two", XdpMode::Generic), Attached::Generic);
+    assert!(on("two"));
+    load::detach(&bpffs.0, "test").expect("detached");
+    assert!(!on("two"));
 }

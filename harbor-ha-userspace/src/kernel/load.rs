@@ -7,6 +7,8 @@
 use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use aya::maps::MapError;
 use aya::pin::PinError;
@@ -17,10 +19,14 @@ use aya::{Ebpf, EbpfError, EbpfLoader};
 use harbor_ha_ebpf::names;
 use harbor_ha_ebpf::records::{Config, PeerConfig, Secrets, Stats, TimedDetector};
 
+use super::link::{self, XdpHook};
 use crate::config::settings::XdpMode as Wanted;
 
 /// The object that `build.rs` made.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/harbor-ha-ebpf"));
+
+/// An RCU grace period and a work queue: milliseconds, on any host that is of use.
+const LINK_GONE: Duration = Duration::from_secs(1);
 
 /// Why the kernel side cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -153,8 +159,6 @@ pub enum Attached {
     Native,
     /// On the socket buffer.
     Generic,
-    /// As an earlier run attached it.
-    Adopted,
 }
 
 impl Attached {
@@ -163,7 +167,6 @@ impl Attached {
         match self {
             Self::Native => "native",
             Self::Generic => "generic",
-            Self::Adopted => "adopted",
         }
     }
 }
@@ -217,14 +220,12 @@ pub fn attach(
     let pin = folder.join(names::XDP_LINK);
     let failed = |source| LoadError::Attach { interface: interface.to_owned(), source };
     if let Ok(link) = PinnedLink::from_pin(&pin) {
-        if let Ok(link) = XdpLink::try_from(FdLink::from(link)) {
-            match program(ebpf).attach_to_link(link) {
-                Ok(_kept_by_the_pin) => return Ok(Attached::Adopted),
-                // The interface went away and came back: the link is a shell.
-                Err(error) => tracing::warn!(%error, "the pinned link is of no use any more, attaching anew"),
-            }
+        match adopt(ebpf, link, interface, wanted) {
+            Ok(attached) => return Ok(attached),
+            Err(why) => tracing::warn!(why, "the pinned link is of no use any more, attaching anew"),
         }
         let _gone = std::fs::remove_file(&pin);
+        wait_until_off(ebpf, interface);
     }
     let tries: &[(XdpMode, Attached)] = match wanted {
         Wanted::Auto => &[(XdpMode::Driver, Attached::Native), (XdpMode::Skb, Attached::Generic)],
@@ -250,6 +251,46 @@ pub fn attach(
         }
     }
     Err(failed(last.expect("at least one mode was tried")))
+}
+
+/// Puts the new program into the link that an earlier run pinned; says how that one is attached.
+///
+/// # Errors
+///
+/// Why the link is of no use: its interface went away and came back, or the configuration now wants another one, or
+/// another mode. A link that stayed there would feed the detector nothing, and a living peer would count as dead.
+fn adopt(ebpf: &mut Ebpf, link: PinnedLink, interface: &str, wanted: Wanted) -> Result<Attached, String> {
+    let link = XdpLink::try_from(FdLink::from(link)).map_err(|error| error.to_string())?;
+    let ours = program(ebpf);
+    let id = ours.attach_to_link(link).map_err(|error| in_full(&error))?;
+    let attached = ours.info().map_err(|error| in_full(&error)).and_then(|program| {
+        let found = link::link(interface).map_err(|error| error.to_string())?;
+        let found = found.and_then(|found| found.xdp.into_iter().find(|xdp| xdp.id == program.id()));
+        match (found.map(|xdp| xdp.hook), wanted) {
+            (Some(XdpHook::Native), Wanted::Auto | Wanted::Native) => Ok(Attached::Native),
+            (Some(XdpHook::Generic), Wanted::Auto | Wanted::Generic) => Ok(Attached::Generic),
+            (Some(hook), _) => Err(format!("it is attached in another mode: {hook:?}")),
+            (None, _) => Err(format!("it does not lead to `{interface}`")),
+        }
+    });
+    if attached.is_err() {
+        // Else the program keeps it, and the interface with it.
+        drop(ours.take_link(id));
+    }
+    attached
+}
+
+/// The kernel takes a link down a moment after its last pin and descriptor are gone, and takes no second mode meanwhile.
+fn wait_until_off(ebpf: &mut Ebpf, interface: &str) {
+    let Ok(ours) = program(ebpf).info().map(|info| info.id()) else { return };
+    let begun = Instant::now();
+    while begun.elapsed() < LINK_GONE {
+        let there = link::link(interface).ok().flatten().is_some_and(|link| link.xdp.iter().any(|xdp| xdp.id == ours));
+        if !there {
+            return;
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// Removes every pin of an instance: the program leaves the interface, the maps leave the kernel.

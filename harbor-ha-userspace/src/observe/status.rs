@@ -18,7 +18,7 @@ pub struct Status {
     /// The core's view.
     #[serde(flatten)]
     pub core: Snapshot,
-    /// `native`, `generic` or `adopted`.
+    /// `native` or `generic`.
     pub xdp_mode: &'static str,
     /// How the pulse thread is scheduled; `None` without pulses.
     pub realtime: Option<String>,
