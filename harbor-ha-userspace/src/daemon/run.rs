@@ -57,6 +57,11 @@ pub async fn run(settings: Settings) -> Result<(), BuildError> {
     tracing::info!(instance = settings.node.instance, xdp = parts.attached.name(), "running");
 
     while !performer.exit {
+        // Before the input: a question that is answered begins the next turn at once.
+        if watchdog.is_some_and(|period| bark.elapsed() >= period) {
+            bark = Instant::now();
+            notify(&[NotifyState::Watchdog]);
+        }
         let wake = out.wake_at().map_or(IDLE, |at| Duration::from_nanos(at.since(clock::now()).0)).min(IDLE);
         // Verdicts first: after a pause of this process the kernel's word must precede any timer of ours.
         let input = match performer.done.pop_front() {
@@ -86,10 +91,6 @@ pub async fn run(settings: Settings) -> Result<(), BuildError> {
         for action in out.drain().collect::<Vec<_>>() {
             tracing::trace!(?action, "action");
             performer.perform(&parts, action).await;
-        }
-        if watchdog.is_some_and(|period| bark.elapsed() >= period) {
-            bark = Instant::now();
-            notify(&[NotifyState::Watchdog]);
         }
     }
     notify(&[NotifyState::Stopping]);
