@@ -47,7 +47,7 @@ pub fn findings(settings: &Settings, host: &Host) -> Vec<Finding> {
     addresses(settings, host, &mut report);
     realtime(settings, host, &mut report);
     memory(settings, host, &mut report);
-    clock(settings, host, &mut report);
+    clock(host, &mut report);
     report.0
 }
 
@@ -129,14 +129,14 @@ const TIMER: Release = Release::new(5, 15);
 
 fn bpf_timer(host: &Host, timer: &Result<bool, Unreadable>, report: &mut Report) {
     let subject = "bpf_timer";
-    let coarser = "the pulse thread evaluates the detector instead: the same verdicts, later under load";
+    let needed = "the detector's deadlines need it, so the XDP program does not load; use Linux 5.15 or later";
     match (timer, &host.release) {
         (Ok(true), _) => report.ok(subject, "tried, works: the kernel keeps the deadlines"),
-        (Ok(false), _) => report.warning(subject, format!("this kernel has none; {coarser}. Use 5.15 or later")),
+        (Ok(false), _) => report.error(subject, format!("this kernel has none, and {needed}")),
         (Err(why), Ok(release)) if *release >= TIMER => {
             report.warning(subject, format!("could not be tried: {why}; assumed from the version, {release}"));
         }
-        (Err(why), _) => report.warning(subject, format!("could not be tried: {why}; assumed missing, and {coarser}")),
+        (Err(why), _) => report.error(subject, format!("could not be tried: {why}; assumed missing, and {needed}")),
     }
 }
 
@@ -301,7 +301,7 @@ fn memory(settings: &Settings, host: &Host, report: &mut Report) {
     }
 }
 
-fn clock(settings: &Settings, host: &Host, report: &mut Report) {
+fn clock(host: &Host, report: &mut Report) {
     let subject = "clock";
     let Some(clock) = report.known(subject, &host.clock) else { return };
     let current = clock.current.as_str();
@@ -311,14 +311,11 @@ fn clock(settings: &Settings, host: &Host, report: &mut Report) {
                 true => "boot with clocksource=tsc",
                 false => "ask for a type of instance with a stable TSC",
             };
-            // The lease is nine tenths of the detection time.
-            let lease = settings.pulse.as_ref().map(|pulse| pulse.interval * u32::from(pulse.threshold) * 9 / 10);
-            let bound = lease.map(|lease| format!(", up to {lease:?} here")).unwrap_or_default();
             report.warning(
                 subject,
                 format!(
-                    "kvm-clock may stand still while the guest is paused: after the pause a node may serve for \
-                     the rest of its lease{bound}, beside its successor. \
+                    "kvm-clock may stand still while the guest is paused: after the pause this node does not know how \
+                     long it was away, and serves beside its successor until it hears it. \
                      Synchronous replication keeps the data safe; {tsc}"
                 ),
             );

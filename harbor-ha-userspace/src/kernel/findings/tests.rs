@@ -1,6 +1,5 @@
 use std::net::Ipv4Addr;
 use std::path::Path;
-use std::time::Duration;
 
 use super::*;
 use crate::config::lookup::{Lookup, SecretFile};
@@ -152,14 +151,16 @@ fn what_the_kernel_does_not_know_comes_with_the_version_that_does() {
 }
 
 #[test]
-fn without_bpf_timer_the_detector_is_coarser() {
-    wrong_once(Level::Warning, &["bpf_timer: this kernel has none", "5.15"], |_, host| host.bpf.timer = Ok(false));
+fn without_bpf_timer_there_is_no_detector() {
+    wrong_once(Level::Error, &["bpf_timer: this kernel has none", "5.15"], |_, host| host.bpf.timer = Ok(false));
 }
 
 #[test]
 fn an_untried_timer_is_assumed_from_the_version_and_says_so() {
-    for (release, words) in [("5.15.0", "assumed from the version, 5.15.0"), ("5.14.21", "assumed missing")] {
-        wrong_once(Level::Warning, &[words], |_, host| {
+    for (level, release, words) in
+        [(Level::Warning, "5.15.0", "assumed from the version, 5.15.0"), (Level::Error, "5.14.21", "assumed missing")]
+    {
+        wrong_once(level, &[words], |_, host| {
             host.bpf.timer = unreadable("EPERM");
             host.release = Ok(Release::parse(release).unwrap());
         });
@@ -279,22 +280,14 @@ fn the_limit_of_locked_memory_counts_only_without_the_capability() {
 }
 
 #[test]
-fn kvm_clock_is_a_warning_with_the_time_that_it_may_cost() {
+fn kvm_clock_is_a_warning_with_what_it_may_cost() {
     let kvm = |available: &[&str]| {
         Ok(Clock { current: "kvm-clock".into(), available: available.iter().map(|name| (*name).into()).collect() })
     };
-    wrong_once(Level::Warning, &["up to 90ms here", "boot with clocksource=tsc"], |_, host| {
+    wrong_once(Level::Warning, &["beside its successor", "boot with clocksource=tsc"], |_, host| {
         host.clock = kvm(&["kvm-clock", "tsc"]);
     });
-    wrong_once(Level::Warning, &["up to 27ms here", "a stable TSC"], |settings, host| {
-        let pulse = settings.pulse.as_mut().unwrap();
-        (pulse.interval, pulse.threshold) = (Duration::from_millis(10), 3);
-        host.clock = kvm(&["kvm-clock"]);
-    });
-    wrong_once(Level::Warning, &["rest of its lease, beside"], |settings, host| {
-        settings.pulse = None;
-        host.clock = kvm(&[]);
-    });
+    wrong_once(Level::Warning, &["a stable TSC"], |_, host| host.clock = kvm(&["kvm-clock"]));
 }
 
 #[test]
