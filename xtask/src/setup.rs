@@ -37,6 +37,11 @@ impl Ready {
         self.facts.ebpf.is_some()
     }
 
+    /// Where PostgreSQL's programs are.
+    pub fn postgres_bin(&self) -> Option<&Path> {
+        self.facts.postgres_bin.as_deref()
+    }
+
     /// What is missing, one sentence each, with the command that helps.
     pub fn missing(&self) -> &[String] {
         &self.missing

@@ -1,6 +1,7 @@
 //! `cargo xtask test`: the pure tests for everyone, then the suites that need root.
 
 use std::process::ExitCode;
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
@@ -14,15 +15,27 @@ pub enum Suite {
     Pure,
     /// Root: the programs in the kernel, pins, timers.
     Kernel,
+    /// Root, PostgreSQL 13: the PostgreSQL room against real servers, with rewinds and crashes in the middle of them.
+    Postgres,
     /// Root, keepalived: a pair of ours and theirs, forged packets on a wire.
     Interop,
     /// Root, PostgreSQL 13: failovers in the lab.
     Lab,
 }
 
+/// The suites that need root, with their packages: `test = false` there, so that a plain `cargo test` leaves them out.
+const ROOT_SUITES: [(Suite, &str, &str); 4] = [
+    (Suite::Kernel, "harbor-ha-tests", "kernel"),
+    (Suite::Postgres, "harbor-ha-userspace", "postgres"),
+    (Suite::Interop, "harbor-ha-tests", "interop"),
+    (Suite::Lab, "harbor-ha-tests", "lab"),
+];
+
 /// Runs one suite, or all of them.
 pub fn verb(only: Option<Suite>) -> Result<ExitCode> {
+    let mut parts = Parts { last: Instant::now(), told: Vec::new() };
     let ready = setup::ensure()?;
+    parts.end("set-up");
     let strict = std::env::var_os("CI").is_some_and(|value| value == "true");
     if strict {
         ready.insist()?;
@@ -42,11 +55,13 @@ pub fn verb(only: Option<Suite>) -> Result<ExitCode> {
             Some(what) => skipped.push(what),
             None => judged("lint", lint::verb(&ready)),
         }
+        parts.end("lint");
         if !run(&ready, &["test", "--release", "--workspace"])? {
             failed.push("pure");
         }
+        parts.end("pure");
     }
-    for (suite, name) in [(Suite::Kernel, "kernel"), (Suite::Interop, "interop"), (Suite::Lab, "lab")] {
+    for (suite, package, name) in ROOT_SUITES {
         if !wanted(suite) {
             continue;
         }
@@ -57,12 +72,13 @@ pub fn verb(only: Option<Suite>) -> Result<ExitCode> {
         // The lab starts the daemon's binary, which a test target does not make cargo build.
         cargo::build(&ready)?;
         // One at a time: two cores, and each test watches milliseconds. `--nocapture` shows skips and progress.
-        let arguments =
-            ["test", "--release", "-p", "harbor-ha-tests", "--test", name, "--", "--test-threads=1", "--nocapture"];
+        let arguments = ["test", "--release", "-p", package, "--test", name, "--", "--test-threads=1", "--nocapture"];
         if !run(&ready, &arguments)? {
             failed.push(name);
         }
+        parts.end(name);
     }
+    eprintln!("test: {}", parts.told.join(", "));
     for what in &skipped {
         eprintln!("skipped {what}");
     }
@@ -70,13 +86,32 @@ pub fn verb(only: Option<Suite>) -> Result<ExitCode> {
         eprintln!("failed: {}", failed.join(", "));
         return Ok(ExitCode::FAILURE);
     }
+    if skipped.is_empty() {
+        eprintln!("test: all passed");
+    }
     Ok(if strict && !skipped.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// What took how long, builds included: told at the end, where a slow part is looked for.
+struct Parts {
+    last: Instant,
+    told: Vec<String>,
+}
+
+impl Parts {
+    fn end(&mut self, name: &str) {
+        self.told.push(format!("{name} {} s", self.last.elapsed().as_secs()));
+        self.last = Instant::now();
+    }
 }
 
 fn run(ready: &setup::Ready, arguments: &[&str]) -> Result<bool> {
     eprintln!("test: cargo {}", arguments.join(" "));
     let mut cargo = cargo::command();
     cargo.args(arguments);
+    if let Some(bin) = ready.postgres_bin() {
+        cargo.env("HARBOR_HA_PG_BIN", bin);
+    }
     if !ready.can_build_ebpf() {
         cargo.env("AYA_BUILD_SKIP", "1");
     }

@@ -14,8 +14,12 @@ use super::{Pg, SqlError};
 const SETTINGS: &str = "SELECT name, setting FROM pg_settings WHERE name IN ('archive_mode', 'data_directory', 'fsync',
     'full_page_writes', 'hot_standby', 'listen_addresses', 'max_replication_slots', 'max_slot_wal_keep_size',
     'max_standby_streaming_delay', 'max_wal_senders', 'primary_conninfo', 'recovery_min_apply_delay',
-    'restore_command', 'synchronous_commit', 'wal_level', 'wal_retrieve_retry_interval')
+    'restore_command', 'wal_level', 'wal_retrieve_retry_interval')
     UNION ALL SELECT 'superuser', rolsuper::text FROM pg_roles WHERE rolname = current_user";
+
+/// Of clients. `pg_settings` would tell that of our own connection, which waits for nobody; a superuser's view.
+const CLIENTS: &str = "SELECT 'synchronous_commit', coalesce((SELECT setting FROM pg_file_settings
+    WHERE name = 'synchronous_commit' AND applied ORDER BY seqno DESC LIMIT 1), 'on')";
 
 /// How much a finding matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -110,7 +114,9 @@ impl Pg {
         let role = if facts.in_recovery { "standby" } else { "primary" };
         found.add(Level::Good, "server", format!("answers; {role} on timeline {} at {}", facts.timeline, facts.lsn));
         let text = |row: &tokio_postgres::SimpleQueryRow, at| row.get(at).unwrap_or_default().to_owned();
-        let settings = rows.iter().map(|row| (text(row, 0), text(row, 1))).collect();
+        // No superuser is a finding already.
+        let of_clients = self.ask("the settings of clients", CLIENTS, within).await.unwrap_or_default();
+        let settings = rows.iter().chain(&of_clients).map(|row| (text(row, 0), text(row, 1))).collect();
         judge(found, &Judged { settings: &settings, data_dir: self.data_dir(), sync: self.settings().sync, vips });
         Some(facts)
     }
@@ -182,7 +188,7 @@ fn judge(found: &mut Findings, judged: &Judged<'_>) {
     );
     let commit = text("synchronous_commit");
     found.add_if(
-        judged.sync == Sync::Required && !matches!(commit, "on" | "remote_apply"),
+        judged.sync == Sync::Required && !matches!(commit, "" | "on" | "remote_apply"),
         Warning,
         "synchronous_commit",
         "is neither on nor remote_apply: commits do not wait until the standby's disk has them",
