@@ -64,7 +64,11 @@ fn print(lines: &[Line]) {
         println!("{mark}  {:<20} {}", line.subject, line.text);
     }
     let count = |level| lines.iter().filter(|line| line.level == level).count();
-    println!("{} errors, {} warnings", count(Level::Error), count(Level::Warning));
+    let counted = |level, word: &str| match count(level) {
+        1 => format!("1 {word}"),
+        other => format!("{other} {word}s"),
+    };
+    println!("{}, {}", counted(Level::Error, "error"), counted(Level::Warning, "warning"));
 }
 
 /// What the pg room thinks of this server, of the peer's, and of the two together.

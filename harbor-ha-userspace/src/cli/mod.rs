@@ -30,8 +30,8 @@ pub const CONFIG: u8 = 78;
 /// Two-node high availability for PostgreSQL behind one virtual address.
 #[derive(Debug, Parser)]
 #[command(
+    name = "harbor-ha",
     version,
-    about,
     after_help = "Exit status: 0 well, 64 wrong arguments, 69 something needed is not there, 70 our own mistake, \
                   73 a file cannot be made, 75 another daemon runs, 77 not permitted, 78 wrong configuration."
 )]
