@@ -13,7 +13,11 @@ use harbor_ha_tests::lab::{Lab, Options, Profile, Side, host, netns, residue, te
 use harbor_ha_tests::run::{self, report};
 
 #[derive(Parser)]
-#[command(name = "cargo xtask lab", about = "Two nodes, a client and a switch made of network namespaces")]
+#[command(
+    name = "cargo xtask lab",
+    bin_name = "cargo xtask lab",
+    about = "Two nodes, a client and a switch made of network namespaces"
+)]
 struct Arguments {
     #[command(subcommand)]
     verb: Verb,

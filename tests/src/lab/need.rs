@@ -51,9 +51,15 @@ pub fn has(test: &str, needs: &[Need]) -> bool {
 /// # Errors
 /// Names what is missing.
 pub fn tools() -> Result<()> {
+    // Alone: whatever else is missing, root would install.
+    if Need::Root.missing().is_some() {
+        bail!(
+            "the lab needs root, for network namespaces, raw sockets and eBPF: run it again with sudo -E, or as root"
+        );
+    }
     let missing: Vec<String> = LAB.iter().filter_map(|need| need.missing()).collect();
     if !missing.is_empty() {
-        bail!("the lab needs {} (cargo xtask setup, as root)", missing.join(" and "));
+        bail!("the lab needs {}: cargo xtask setup", missing.join(" and "));
     }
     Ok(())
 }

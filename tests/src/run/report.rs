@@ -153,13 +153,13 @@ fn spread(rounds: &[Round], part: &Part) -> Option<[f64; 3]> {
 
 /// The summary for a person.
 pub fn summary(rounds: &[Round]) -> String {
-    let mut text = format!("{:<16}{:>10}{:>10}{:>10}   n\n", "from the fault", "p50", "p99", "max");
+    let mut text = format!("{:<16}{:>12}{:>12}{:>12}    n\n", "from the fault", "p50", "p99", "max");
     for part in &PARTS {
         let count = rounds.iter().filter(|round| part.1(round).is_some()).count();
         let name = part.0.trim_end_matches("_ms").replace('_', " ");
         let _ = match spread(rounds, part) {
-            Some([p50, p99, max]) => writeln!(text, "{name:<16}{p50:>7.1} ms{p99:>7.1} ms{max:>7.1} ms {count:>3}"),
-            None => writeln!(text, "{name:<16}{:>10}{:>10}{:>10} {count:>3}", "-", "-", "-"),
+            Some([p50, p99, max]) => writeln!(text, "{name:<16}{p50:>9.1} ms{p99:>9.1} ms{max:>9.1} ms {count:>4}"),
+            None => writeln!(text, "{name:<16}{:>12}{:>12}{:>12} {count:>4}", "-", "-", "-"),
         };
     }
     let acked: usize = rounds.iter().map(|it| it.acked).sum();
@@ -198,6 +198,17 @@ mod tests {
         assert_eq!(value["rounds"][0]["rejoined"], false);
         assert_eq!(value["summary"]["first_write_ms"], json!({"p50": 40.0, "p99": 40.0, "max": 40.0}));
         assert_eq!(value["summary"]["garp_ms"], Value::Null);
+    }
+
+    #[test]
+    fn a_takeover_of_minutes_still_stands_below_its_heading() {
+        let text = summary(&[round(4), round(123_456)]);
+        let ends = |line: &str, word: &str| line.find(word).map(|at| at + word.len());
+        let lines: Vec<&str> = text.lines().collect();
+        let row = lines.iter().find(|line| line.starts_with("first write")).expect("a row");
+        assert_eq!(ends(lines[0], "p50"), ends(row, "4.0 ms"), "{text}");
+        assert_eq!(ends(lines[0], "p99"), ends(row, " 123456.0 ms"), "{text}");
+        assert_eq!(ends(lines[0], "n"), Some(row.len()), "{text}");
     }
 
     #[test]
