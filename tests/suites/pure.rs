@@ -1,4 +1,5 @@
 //! The codec against bytes that it did not write: captures of a real keepalived, layouts of the RFCs, garbage. No root.
+// size: one codec, one set of captures.
 
 use harbor_ha_ebpf::decide::filter::Reject;
 use harbor_ha_ebpf::units::{Nanos, Priority};
