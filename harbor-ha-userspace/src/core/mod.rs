@@ -30,7 +30,7 @@ pub mod snapshot;
 #[cfg(test)]
 mod tests;
 
-use harbor_ha_ebpf::records::VerdictKind;
+use harbor_ha_ebpf::records::{Source, VerdictKind};
 use harbor_ha_ebpf::units::{Nanos, Priority};
 use harbor_ha_ebpf::wire::pulse::flag;
 use serde::Serialize;
@@ -38,7 +38,7 @@ use serde::Serialize;
 pub use action::{Action, Actions, PulseState, Report, StopMode};
 use facts::{AtRest, PgFacts};
 pub use input::{Command, Done, Input, Postgres, Promoted, Served, Verdict};
-use peer::{Peer, PeerRole};
+use peer::{Heartbeat, Peer, PeerRole};
 use promotable::NotPromotable;
 pub use rules::Rules;
 use snapshot::Takeover;
@@ -298,6 +298,14 @@ impl Core {
         }
         if self.state == VrrpState::Master {
             self.heard_as_master(now, verdict, out);
+        }
+    }
+
+    /// One heartbeat of the peer, as this core was told of it.
+    pub const fn heartbeat(&self, source: Source) -> &Heartbeat {
+        match source {
+            Source::Advert => &self.peer.advert,
+            Source::Pulse => &self.peer.pulse,
         }
     }
 

@@ -13,12 +13,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep_until};
 
+use super::audit::{self, Audit};
 use super::build::{self, BuildError, Parts};
 use super::control::{self, Ask, Request};
 use super::monitor;
 use super::perform::Performer;
 use crate::config::settings::Settings;
-use crate::core::{Actions, Command, Core, Input, Verdict};
+use crate::core::{Actions, Command, Core, Input};
+use crate::kernel::load::Attached;
 use crate::kernel::maps::PEER;
 use crate::net::clock;
 use crate::observe::status::{Heard, Status, rejects};
@@ -26,8 +28,8 @@ use crate::pg::Pg;
 
 /// Inputs that may wait for the loop: tasks and the monitor send a few a second, and wait when it is full.
 const INPUTS: usize = 64;
-/// Without a deadline of the core: look at the clock now and then all the same.
-const IDLE: Duration = Duration::from_secs(1);
+/// Without a deadline of the core: look at the clock and the kernel's records now and then all the same.
+const IDLE: Duration = Duration::from_nanos(audit::PERIOD.0);
 
 /// Runs the daemon until SIGTERM or SIGINT has been obeyed.
 ///
@@ -52,14 +54,24 @@ pub async fn run(settings: Settings) -> Result<(), BuildError> {
     let mut interrupt = signal(SignalKind::interrupt()).expect("SIGINT can be caught");
     let watchdog = sd_notify::watchdog_enabled().map(|period| period / 3);
     let mut bark = Instant::now();
+    // Before the records are read: what is said between the two is in both.
+    let forgotten = parts.verdicts.forget();
+    if forgotten > 0 {
+        tracing::debug!(forgotten, "verdicts of the time before this start");
+    }
     performer.done.extend(known(&parts));
+    let mut audit = Audit::default();
     notify(&[NotifyState::Ready, NotifyState::Status("running")]);
     tracing::info!(instance = settings.node.instance, xdp = parts.attached.name(), "running");
 
     while !performer.exit {
         let wake = out.wake_at().map_or(IDLE, |at| Duration::from_nanos(at.since(clock::now()).0)).min(IDLE);
         // Verdicts first: after a pause of this process the kernel's word must precede any timer of ours.
-        let input = match performer.done.pop_front() {
+        let waiting = performer.done.pop_front().or_else(|| parts.verdicts.take().map(Input::Verdict));
+        if waiting.is_none() && audit.is_due(clock::now()) {
+            performer.done.extend(unsaid(&mut audit, &core, &parts));
+        }
+        let input = match waiting.or_else(|| performer.done.pop_front()) {
             Some(input) => input,
             None => tokio::select! {
                 biased;
@@ -76,7 +88,8 @@ pub async fn run(settings: Settings) -> Result<(), BuildError> {
                 _ = interrupt.recv() => terminated(Signal::SIGINT),
                 Some(ask) = asks.recv() => match answer(ask, &core, &parts, &settings) {
                     Some(command) => Input::Command(command),
-                    None => continue,
+                    // However many ask: what is due is done between two of them.
+                    None => Input::Wake,
                 },
                 () = sleep_until(Instant::now() + wake) => Input::Wake,
             },
@@ -100,28 +113,32 @@ pub async fn run(settings: Settings) -> Result<(), BuildError> {
     Ok(())
 }
 
-/// What the pinned detectors know of a peer that lives. It tells nothing new, so the kernel would send no verdict of it,
-/// and a restarted daemon would take a serving peer for one that was never heard.
+/// What the pinned detectors know of a peer. A peer that lives tells nothing new, so the kernel would send no verdict of
+/// it, and a restarted daemon would take a serving peer for one that was never heard.
 fn known(parts: &Parts) -> impl Iterator<Item = Input> {
     [Source::Pulse, Source::Advert].into_iter().filter_map(|source| {
         let known = parts.maps.detector(PEER, source).ok()?;
         let kind = match State::from_u32(known.state) {
             State::Alive => VerdictKind::Alive,
             State::Resigned => VerdictKind::Resigned,
+            // It ended while no daemon ran, and what it said last decides who may be promoted. Only where the program
+            // listened all the time: what a detached one did not hear means nothing.
+            State::Dead if parts.attached == Attached::Adopted => VerdictKind::Dead,
             State::Unknown | State::Dead => return None,
         };
-        Some(Input::Verdict(Verdict {
-            at: Nanos(known.last_arrival_ns),
-            last_heard: Nanos(known.last_arrival_ns),
-            kind,
-            source,
-            priority: known.priority as u8,
-            flags: known.flags as u16,
-            timeline: known.timeline,
-            lsn: known.lsn,
-            system_identifier: known.system_identifier,
-        }))
+        Some(Input::Verdict(audit::of_record(&known, source, kind, Nanos(known.last_arrival_ns))))
     })
+}
+
+/// Verdicts that never came, from the records.
+fn unsaid(audit: &mut Audit, core: &Core, parts: &Parts) -> Vec<Input> {
+    let look = |source| {
+        let record = parts.maps.detector(PEER, source).ok()?;
+        let verdict = audit.look(source, &record, core.heartbeat(source), clock::now())?;
+        tracing::warn!(?source, kind = ?verdict.kind, "a verdict of the kernel was lost; its record tells");
+        Some(Input::Verdict(verdict))
+    };
+    [Source::Pulse, Source::Advert].into_iter().filter_map(look).collect()
 }
 
 /// Says once, at start, that the two data directories can never replicate. Beside the loop: a peer that does not answer
