@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 
 use super::build::Parts;
+use super::repeated::Repeated;
 use crate::config::settings::Settings;
 use crate::core::{Action, Done, Input, Promoted, PulseState, Served, StopMode};
 use crate::net::clock;
@@ -25,6 +26,8 @@ pub(super) struct Performer {
     inputs: mpsc::Sender<Input>,
     look: Arc<Notify>,
     said: PulseState,
+    /// Adverts that cannot be sent.
+    unsent: Repeated,
     /// Ends of short actions, to be handled before anything else.
     pub done: VecDeque<Input>,
     /// The core wants the daemon to end.
@@ -33,16 +36,19 @@ pub(super) struct Performer {
 
 impl Performer {
     pub fn new(settings: Settings, inputs: mpsc::Sender<Input>, look: Arc<Notify>) -> Self {
-        Self { settings, inputs, look, said: PulseState::default(), done: VecDeque::new(), exit: false }
+        let unsent = Repeated::new(Duration::from_secs(60));
+        Self { settings, inputs, look, said: PulseState::default(), unsent, done: VecDeque::new(), exit: false }
     }
 
     pub async fn perform(&mut self, parts: &Parts, action: Action) {
         match action {
             Action::Advert(priority) => {
-                if let Some(adverts) = &parts.adverts
-                    && let Err(error) = adverts.send(priority)
-                {
-                    tracing::warn!(%error, "advert not sent");
+                if let Some(adverts) = &parts.adverts {
+                    match adverts.send(priority) {
+                        Ok(()) => self.unsent.over(),
+                        Err(error) if self.unsent.is_due() => tracing::warn!(%error, "advert not sent"),
+                        Err(_) => {}
+                    }
                 }
             }
             Action::Pulse(state) => {
