@@ -4,7 +4,6 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use futures_util::Stream;
 use harbor_ha_ebpf::units::Nanos;
 use nix::fcntl::{Flock, FlockArg};
 
@@ -18,9 +17,9 @@ use crate::kernel::trace;
 use crate::kernel::verdicts::Verdicts;
 use crate::net::advert::Adverts;
 use crate::net::announce::Announcer;
-use crate::net::netlink::{Interface, LinkState, NetlinkError};
+use crate::net::netlink::{Interface, NetlinkError};
 use crate::net::pulse::{Identity, Pulses};
-use crate::net::realtime;
+use crate::net::{clock, realtime, sequence};
 use crate::pg::{OpenError, Pg};
 
 /// Why the daemon does not start. Nothing was changed on the host then.
@@ -72,6 +71,9 @@ pub enum BuildError {
     /// PostgreSQL.
     #[error(transparent)]
     Postgres(#[from] OpenError),
+    /// It ran, and something that it is built on is no more. It has left the service in order.
+    #[error("{0}; harbor-ha has to be started anew")]
+    Lost(String),
 }
 
 impl BuildError {
@@ -82,7 +84,7 @@ impl BuildError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Running { .. } => 75,
-            Self::Interface(_) | Self::Address { .. } | Self::Postgres(_) => 69,
+            Self::Interface(_) | Self::Address { .. } | Self::Postgres(_) | Self::Lost(_) => 69,
             Self::Capabilities(_) => 77,
             Self::Socket { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => 77,
             Self::Kernel(error) if error.is_denied() => 77,
@@ -120,15 +122,13 @@ pub(super) struct Parts {
 }
 
 /// Opens everything, in an order in which the host is changed last.
-pub(super) async fn parts(
-    settings: &Settings,
-) -> Result<(Parts, impl Stream<Item = LinkState> + Unpin + use<>), BuildError> {
+pub(super) async fn parts(settings: &Settings) -> Result<Parts, BuildError> {
     let node = &settings.node;
     let missing = probe::missing(settings);
     if !missing.is_empty() {
         return Err(BuildError::Capabilities(missing));
     }
-    let (interface, link) = Interface::open(&node.interface).await?;
+    let interface = Interface::open(&node.interface).await?;
     let found = interface.addresses().await?;
     if !found.contains(&node.address) {
         let found: Vec<_> = found.iter().map(ToString::to_string).collect();
@@ -165,13 +165,14 @@ pub(super) async fn parts(
             peer: node.peer,
             vrid: settings.vrrp.vrid.as_u8(),
             priority: settings.vrrp.priority.0,
+            sequence: sequence::begin(&node.state_dir.join("pulse-sequence"), clock::wall_ns()),
         };
         Pulses::start(pulse, identity, settings.realtime).map_err(socket("pulses"))
     });
     let pulses = pulses.transpose()?;
     let verdicts = Verdicts::new(verdicts).map_err(socket("verdicts"))?;
     let held = (ebpf, lock);
-    Ok((Parts { interface, adverts, announcer, pulses, maps, verdicts, pg, attached, memory, fresh, held }, link))
+    Ok(Parts { interface, adverts, announcer, pulses, maps, verdicts, pg, attached, memory, fresh, held })
 }
 
 /// One daemon per instance and host.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
 use harbor_ha_ebpf::records::{Source, State, VerdictKind};
 use harbor_ha_ebpf::units::Nanos;
 use nix::sys::signal::Signal;
@@ -23,6 +22,7 @@ use crate::core::{Actions, Command, Core, Input};
 use crate::kernel::load::Attached;
 use crate::kernel::maps::PEER;
 use crate::net::clock;
+use crate::net::netlink::Seen;
 use crate::observe::status::{Heard, Status, rejects};
 use crate::pg::Pg;
 
@@ -35,9 +35,9 @@ const IDLE: Duration = Duration::from_nanos(audit::PERIOD.0);
 ///
 /// # Errors
 ///
-/// [`BuildError`]: it did not start, and changed nothing.
+/// [`BuildError`]: it did not start, and changed nothing; or, [`BuildError::Lost`], it cannot go on.
 pub async fn run(settings: Settings) -> Result<(), BuildError> {
-    let (mut parts, mut link) = build::parts(&settings).await?;
+    let mut parts = build::parts(&settings).await?;
     let socket = control::socket_path(&settings.node);
     let mut asks = control::listen(&socket).map_err(|source| BuildError::File { path: socket.clone(), source })?;
     parts.fresh.keep();
@@ -47,6 +47,10 @@ pub async fn run(settings: Settings) -> Result<(), BuildError> {
         tokio::spawn(compare_clusters(pg.clone()));
         tokio::spawn(monitor::watch(pg, inputs.clone(), Arc::clone(&look)));
     }
+    let (watch, mut seen) = mpsc::channel(INPUTS);
+    let vips = settings.node.vips.iter().map(|vip| vip.address).collect();
+    tokio::spawn(parts.interface.clone().watch(settings.node.address, vips, watch));
+    let mut lost = None;
     let mut performer = Performer::new(settings.clone(), inputs, look);
     let mut core = Core::new(build::rules(&settings), clock::now());
     let mut out = Actions::default();
@@ -70,6 +74,9 @@ pub async fn run(settings: Settings) -> Result<(), BuildError> {
         let waiting = performer.done.pop_front().or_else(|| parts.verdicts.take().map(Input::Verdict));
         if waiting.is_none() && audit.is_due(clock::now()) {
             performer.done.extend(unsaid(&mut audit, &core, &parts));
+            if parts.pulses.as_ref().is_some_and(|pulses| !pulses.is_running()) {
+                performer.done.push_back(give_up(&mut lost, "the pulse thread ended".to_owned()));
+            }
         }
         let input = match waiting.or_else(|| performer.done.pop_front()) {
             Some(input) => input,
@@ -83,7 +90,12 @@ pub async fn run(settings: Settings) -> Result<(), BuildError> {
                     }
                 },
                 Some(input) = arrivals.recv() => input,
-                Some(link) = link.next() => Input::Link(link.up),
+                news = seen.recv() => match news {
+                    Some(Seen::Link(up)) => Input::Link(up),
+                    Some(Seen::Vips { asked, all, any }) => Input::Addresses { asked, all, any },
+                    Some(Seen::Lost(what)) => give_up(&mut lost, what),
+                    None => give_up(&mut lost, "the watch on the interface ended".to_owned()),
+                },
                 _ = terminate.recv() => terminated(Signal::SIGTERM),
                 _ = interrupt.recv() => terminated(Signal::SIGINT),
                 Some(ask) = asks.recv() => match answer(ask, &core, &parts, &settings) {
@@ -110,7 +122,17 @@ pub async fn run(settings: Settings) -> Result<(), BuildError> {
     drop(parts.pulses.take());
     let _gone = std::fs::remove_file(&socket);
     tracing::info!("ended");
-    Ok(())
+    lost.map_or(Ok(()), |what| Err(BuildError::Lost(what)))
+}
+
+/// Something that this run is built on is no more: leave the service in order, for the service manager to start anew.
+fn give_up(lost: &mut Option<String>, what: String) -> Input {
+    if lost.is_some() {
+        return Input::Wake;
+    }
+    tracing::error!(what, "leaving the service to start anew");
+    *lost = Some(what);
+    Input::Command(Command::Terminate)
 }
 
 /// What the pinned detectors know of a peer. A peer that lives tells nothing new, so the kernel would send no verdict of
