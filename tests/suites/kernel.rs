@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use aya::Ebpf;
 use aya::maps::{MapData, RingBuf};
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
+use harbor_ha::config::settings::XdpMode;
 use harbor_ha::kernel::load;
 use harbor_ha::kernel::maps::{Maps, PEER, verdicts};
 use harbor_ha_ebpf::decide::filter::Reject;
@@ -455,4 +456,73 @@ fn detach_removes_every_pin() {
     let removed = load::detach(&kernel.bpffs.0, "test").expect("detached");
     assert_eq!(removed.len(), names::map::PINNED.len() + 2, "{removed:?}");
     assert!(!folder.exists());
+}
+
+#[test]
+fn a_full_ring_loses_the_verdict_and_the_record_keeps_it() {
+    let mut kernel = Kernel::load(3);
+    // Each says something new; nobody reads.
+    for sequence in 1..=1000 {
+        kernel.see(&pulse_frame(&Pulse { timeline: sequence as u32, ..good_pulse(sequence) }, KEY));
+    }
+    kernel.until(Source::Pulse, State::Dead);
+    let events = kernel.events();
+    assert!(events.iter().all(|event| event.kind != VerdictKind::Dead as u32), "{} events", events.len());
+    assert_eq!(kernel.maps.detector(PEER, Source::Pulse).unwrap().timeline, 1000);
+    // Read to its end, the ring works again.
+    kernel.see(&pulse_frame(&good_pulse(1001), KEY));
+    assert_eq!(kernel.events().last().map(|event| event.kind), Some(VerdictKind::Alive as u32));
+}
+
+#[test]
+fn another_peer_is_heard_whatever_the_sequences_of_the_one_before() {
+    let mut kernel = Kernel::load(3);
+    kernel.see(&pulse_frame(&good_pulse(1000), KEY));
+    kernel.maps.write(&config(3), &secrets(), &peers()).expect("written");
+    assert_eq!(
+        kernel.maps.detector(PEER, Source::Pulse).unwrap().sequence,
+        1000,
+        "the same peer: nothing is forgotten"
+    );
+    let mut other = peers();
+    other[PEER as usize].address = [10, 77, 0, 7];
+    kernel.maps.write(&config(3), &secrets(), &other).expect("written");
+    let header = Header { source: [10, 77, 0, 7], ..header(ipv4::UDP, 0) };
+    kernel.see(&udp(&header, PORT, &pulse::emit(&good_pulse(5), KEY)));
+    assert_eq!(kernel.maps.detector(PEER, Source::Pulse).unwrap().sequence, 5);
+    kernel.until(Source::Pulse, State::Dead);
+}
+
+#[test]
+fn a_pinned_link_of_another_interface_is_not_adopted() {
+    let case = || {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("a network namespace of this thread's own");
+        let add = |name: &str| {
+            let end = format!("{name}-end");
+            run(Command::new("ip").args(["link", "add", name, "type", "veth", "peer", "name", &end]));
+        };
+        for name in ["one", "two"] {
+            add(name);
+        }
+        let bpffs = Bpffs::mount();
+        let attach = |interface| {
+            let mut ebpf = load::load(&bpffs.0, "test", false).expect("loaded");
+            load::attach(&mut ebpf, &bpffs.0, "test", interface, XdpMode::Generic).expect("attached")
+        };
+        assert_eq!(attach("one"), load::Attached::Generic);
+        assert_eq!(attach("one"), load::Attached::Adopted);
+        assert_eq!(attach("two"), load::Attached::Generic);
+        let shown = |name| {
+            let shown = Command::new("ip").args(["link", "show", name]).output().expect("ip");
+            String::from_utf8_lossy(&shown.stdout).contains("xdp")
+        };
+        assert!(shown("two") && !shown("one"), "the other interface is left");
+        // Removed and made anew, an interface keeps its name only.
+        run(Command::new("ip").args(["link", "del", "two"]));
+        add("two");
+        assert_eq!(attach("two"), load::Attached::Generic);
+        assert!(shown("two"));
+        load::detach(&bpffs.0, "test").expect("detached");
+    };
+    std::thread::spawn(case).join().expect("the case");
 }

@@ -25,6 +25,7 @@ type Suspect = (VerdictKind, u64);
 pub(super) struct Audit {
     due: Nanos,
     suspects: [Option<Suspect>; SOURCES],
+    old_sequences: u64,
 }
 
 impl Audit {
@@ -35,6 +36,13 @@ impl Audit {
             self.due = now.after(PERIOD);
         }
         due
+    }
+
+    /// Whether pulses come from a silent peer, and all of them are older than what was heard before; `old` counts them.
+    pub fn hears_only_the_past(&mut self, old: u64, believed: &Heartbeat) -> bool {
+        let more = old > self.old_sequences;
+        self.old_sequences = old;
+        more && !matches!(believed.state, State::Alive | State::Resigned)
     }
 
     /// One look at one heartbeat; the ring must have been read to its end before. Gives the verdict that never came.
@@ -149,6 +157,14 @@ mod tests {
         assert_eq!(looks(&record, &believed, 1200 * MS).map(|verdict| verdict.kind), Some(VerdictKind::Dead));
         // Told once, and not taken back by a record that still says alive.
         assert_eq!(looks(&record, &believes(State::Dead, 0), 2000 * MS), None);
+    }
+
+    #[test]
+    fn a_peer_of_which_only_old_pulses_come_is_noticed_and_a_duplicate_of_a_living_one_is_not() {
+        let mut audit = Audit::default();
+        assert!(!audit.hears_only_the_past(3, &believes(State::Alive, 0)));
+        assert!(!audit.hears_only_the_past(3, &believes(State::Dead, 0)));
+        assert!(audit.hears_only_the_past(4, &believes(State::Dead, 0)));
     }
 
     #[test]

@@ -147,8 +147,11 @@ pub(super) async fn parts(settings: &Settings) -> Result<Parts, BuildError> {
     let socket = |what| move |source| BuildError::Socket { what, source };
     let adverts = if settings.vrrp.adverts { Some(Adverts::open(settings).map_err(socket("adverts"))?) } else { None };
     let announcer = Announcer::open(interface.index, interface.mac, &node.vips).map_err(socket("gratuitous ARP"))?;
-    let memory =
-        if settings.realtime.lock_memory { realtime::lock_memory() } else { "memory not locked by choice".to_owned() };
+    let memory = if settings.realtime.lock_memory {
+        realtime::lock_memory(probe::capabilities().is_ok_and(|found| found.has(Capability::IpcLock)))
+    } else {
+        "memory not locked by choice".to_owned()
+    };
     let fresh = Fresh::new(&node.bpffs, &node.instance);
     let traced = tracing::enabled!(target: "harbor_ha_ebpf", tracing::Level::DEBUG);
     let mut ebpf = load::load(&node.bpffs, &node.instance, traced)?;

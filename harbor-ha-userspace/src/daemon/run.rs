@@ -17,6 +17,7 @@ use super::build::{self, BuildError, Parts};
 use super::control::{self, Ask, Request};
 use super::monitor;
 use super::perform::Performer;
+use super::repeated::Repeated;
 use crate::config::settings::Settings;
 use crate::core::{Actions, Command, Core, Input};
 use crate::kernel::load::Attached;
@@ -65,6 +66,7 @@ pub async fn run(settings: Settings) -> Result<(), BuildError> {
     }
     performer.done.extend(known(&parts));
     let mut audit = Audit::default();
+    let mut past = Repeated::new(Duration::from_secs(60));
     notify(&[NotifyState::Ready, NotifyState::Status("running")]);
     tracing::info!(instance = settings.node.instance, xdp = parts.attached.name(), "running");
 
@@ -74,6 +76,15 @@ pub async fn run(settings: Settings) -> Result<(), BuildError> {
         let waiting = performer.done.pop_front().or_else(|| parts.verdicts.take().map(Input::Verdict));
         if waiting.is_none() && audit.is_due(clock::now()) {
             performer.done.extend(unsaid(&mut audit, &core, &parts));
+            let old = parts.maps.stats(PEER).map_or(0, |stats| stats.reject_sequence);
+            if audit.hears_only_the_past(old, core.heartbeat(Source::Pulse)) && past.is_due() {
+                tracing::error!(
+                    dropped = old,
+                    "the peer's pulses are older than those heard before, so they are dropped: its clock was set back \
+                     and its state directory lost, or somebody replays; if it is the peer, run `harbor-ha detach` here \
+                     between a stop and a start"
+                );
+            }
             if parts.pulses.as_ref().is_some_and(|pulses| !pulses.is_running()) {
                 performer.done.push_back(give_up(&mut lost, "the pulse thread ended".to_owned()));
             }

@@ -219,7 +219,14 @@ pub fn attach(
     if let Ok(link) = PinnedLink::from_pin(&pin) {
         if let Ok(link) = XdpLink::try_from(FdLink::from(link)) {
             match program(ebpf).attach_to_link(link) {
-                Ok(_kept_by_the_pin) => return Ok(Attached::Adopted),
+                Ok(id) => {
+                    if runs_on(program(ebpf), interface) {
+                        return Ok(Attached::Adopted);
+                    }
+                    tracing::warn!(interface, "the pinned link is of another interface, attaching anew");
+                    // With its pin gone, the last reference to it.
+                    drop(program(ebpf).take_link(id).map_err(failed)?);
+                }
                 // The interface went away and came back: the link is a shell.
                 Err(error) => tracing::warn!(%error, "the pinned link is of no use any more, attaching anew"),
             }
@@ -301,6 +308,14 @@ fn drop_outdated(folder: &Path) {
 fn program(ebpf: &mut Ebpf) -> &mut Xdp {
     let program = ebpf.program_mut(names::XDP_PROGRAM).expect("the object holds the program that it is built from");
     program.try_into().expect("it is an XDP program")
+}
+
+/// Whether the interface itself names the program; an interface that cannot be asked is not doubted.
+fn runs_on(program: &Xdp, interface: &str) -> bool {
+    match (program.info(), super::link::link(interface)) {
+        (Ok(ours), Ok(Some(link))) => link.xdp.iter().any(|attached| attached.id == ours.id()),
+        _ => true,
+    }
 }
 
 /// `EBUSY`: somebody else's program is attached.
