@@ -62,10 +62,12 @@ impl Audit {
 /// What the record says and the core was not told.
 fn unsaid(record: &Detector, believed: &Heartbeat, now: Nanos) -> Option<VerdictKind> {
     match (believable(record, now, GRACE), believed.state) {
-        // A record of death that is older than this daemon is for the start to judge.
-        (State::Unknown, _) | (State::Dead, State::Dead | State::Unknown) | (State::Resigned, State::Resigned) => None,
+        // An end that is older than this daemon is for the start to judge.
+        (State::Unknown, _)
+        | (State::Dead, State::Dead | State::Unknown)
+        | (State::Resigned, State::Resigned | State::Unknown) => None,
         (State::Dead, State::Alive | State::Resigned) => Some(VerdictKind::Dead),
-        (State::Resigned, State::Alive | State::Dead | State::Unknown) => Some(VerdictKind::Resigned),
+        (State::Resigned, State::Alive | State::Dead) => Some(VerdictKind::Resigned),
         (State::Alive, State::Dead | State::Resigned | State::Unknown) => Some(VerdictKind::Alive),
         (State::Alive, State::Alive) => {
             let said = (believed.flags, believed.timeline, believed.priority);

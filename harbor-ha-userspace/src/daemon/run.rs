@@ -153,11 +153,11 @@ fn known(parts: &Parts) -> impl Iterator<Item = Input> {
         let known = parts.maps.detector(PEER, source).ok()?;
         let kind = match State::from_u32(known.state) {
             State::Alive => VerdictKind::Alive,
-            State::Resigned => VerdictKind::Resigned,
             // It ended while no daemon ran, and what it said last decides who may be promoted. Only where the program
             // listened all the time: what a detached one did not hear means nothing.
+            State::Resigned if parts.attached == Attached::Adopted => VerdictKind::Resigned,
             State::Dead if parts.attached == Attached::Adopted => VerdictKind::Dead,
-            State::Unknown | State::Dead => return None,
+            State::Unknown | State::Resigned | State::Dead => return None,
         };
         Some(Input::Verdict(audit::of_record(&known, source, kind, Nanos(known.last_arrival_ns))))
     })

@@ -38,6 +38,12 @@ pub enum NetlinkError {
         /// What the kernel said.
         source: rtnetlink::Error,
     },
+    /// The kernel said nothing.
+    #[error("{what}: no answer from the kernel within {ANSWER:?}")]
+    Silent {
+        /// What was tried.
+        what: String,
+    },
 }
 
 /// One interface.
@@ -72,7 +78,7 @@ pub enum Seen {
 /// Between two looks when no event comes: events can be lost (`ENOBUFS`), so they only make a look come sooner.
 const LOOK: Duration = Duration::from_secs(1);
 /// One answer of the kernel; it waits for a lock that others hold while they make or remove interfaces.
-const ANSWER: Duration = Duration::from_secs(5);
+const ANSWER: Duration = Duration::from_secs(2);
 
 impl Interface {
     /// Finds the interface.
@@ -168,7 +174,7 @@ impl Interface {
             Ok(Err(_)) | Err(_) => return Vec::new(),
         };
         let mut news = Vec::new();
-        let up = link.as_ref().is_some_and(|link| state(link)) && addresses.contains(&node);
+        let up = link.as_ref().is_some_and(state) && addresses.contains(&node);
         if *told != Some(up) {
             if link.is_some() && !addresses.contains(&node) {
                 tracing::error!(address = %node, interface = self.name, "this node's address is gone: counts as link down");
@@ -206,10 +212,11 @@ impl Interface {
     /// The kernel's refusal.
     pub async fn add(&self, vip: Vip) -> Result<(), NetlinkError> {
         let request = self.handle.address().add(self.index, vip.address.into(), vip.prefix).replace();
-        request.execute().await.map_err(|source| NetlinkError::Refused {
-            what: format!("cannot add {}/{} to `{}`", vip.address, vip.prefix, self.name),
-            source,
-        })
+        let what = || format!("cannot add {}/{} to `{}`", vip.address, vip.prefix, self.name);
+        match timeout(ANSWER, request.execute()).await {
+            Ok(done) => done.map_err(|source| NetlinkError::Refused { what: what(), source }),
+            Err(_) => Err(NetlinkError::Silent { what: what() }),
+        }
     }
 
     /// Takes an address off the interface; one that is not there is fine.
@@ -220,13 +227,12 @@ impl Interface {
     pub async fn remove(&self, vip: Vip) -> Result<(), NetlinkError> {
         let message =
             AddressMessageBuilder::<Ipv4Addr>::new().index(self.index).address(vip.address, vip.prefix).build();
-        match self.handle.address().del(message).execute().await {
-            Ok(()) => Ok(()),
-            Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -libc::EADDRNOTAVAIL => Ok(()),
-            Err(source) => Err(NetlinkError::Refused {
-                what: format!("cannot remove {}/{} from `{}`", vip.address, vip.prefix, self.name),
-                source,
-            }),
+        let what = || format!("cannot remove {}/{} from `{}`", vip.address, vip.prefix, self.name);
+        match timeout(ANSWER, self.handle.address().del(message).execute()).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(rtnetlink::Error::NetlinkError(error))) if error.raw_code() == -libc::EADDRNOTAVAIL => Ok(()),
+            Ok(Err(source)) => Err(NetlinkError::Refused { what: what(), source }),
+            Err(_) => Err(NetlinkError::Silent { what: what() }),
         }
     }
 
