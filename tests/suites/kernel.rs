@@ -481,7 +481,7 @@ fn a_restart_adopts_the_link_and_a_changed_interface_or_mode_attaches_anew() {
     // Each time as a start of the daemon: the program is loaded, attached, and only the pins stay.
     let start = |interface: &str, mode| {
         let mut ebpf = load::load(&bpffs.0, "test", false).unwrap_or_else(|error| panic!("{error}"));
-        load::attach(&mut ebpf, &bpffs.0, "test", interface, mode).unwrap_or_else(|error| panic!("{error}"))
+        load::attach(&mut ebpf, &bpffs.0, "test", interface, mode).unwrap_or_else(|error| panic!("{error}")).mode
     };
     assert_eq!(start("one", XdpMode::Generic), Attached::Generic);
     assert_eq!(start("one", XdpMode::Auto), Attached::Generic, "adopted as it is");
@@ -497,4 +497,39 @@ fn a_restart_adopts_the_link_and_a_changed_interface_or_mode_attaches_anew() {
     assert!(on("two"));
     load::detach(&bpffs.0, "test").expect("detached");
     assert!(!on("two"));
+}
+
+#[test]
+fn a_full_ring_loses_the_verdict_and_the_record_keeps_it() {
+    let mut kernel = Kernel::load(3);
+    // Each says something new; nobody reads.
+    for sequence in 1..=1000 {
+        kernel.see(&pulse_frame(&Pulse { timeline: sequence as u32, ..good_pulse(sequence) }, KEY));
+    }
+    kernel.until(Source::Pulse, State::Dead);
+    let events = kernel.events();
+    assert!(events.iter().all(|event| event.kind != VerdictKind::Dead as u32), "{} events", events.len());
+    assert_eq!(kernel.maps.detector(PEER, Source::Pulse).unwrap().timeline, 1000);
+    // Read to its end, the ring works again.
+    kernel.see(&pulse_frame(&good_pulse(1001), KEY));
+    assert_eq!(kernel.events().last().map(|event| event.kind), Some(VerdictKind::Alive as u32));
+}
+
+#[test]
+fn another_peer_is_heard_whatever_the_sequences_of_the_one_before() {
+    let mut kernel = Kernel::load(3);
+    kernel.see(&pulse_frame(&good_pulse(1000), KEY));
+    kernel.maps.write(&config(3), &secrets(), &peers()).expect("written");
+    assert_eq!(
+        kernel.maps.detector(PEER, Source::Pulse).unwrap().sequence,
+        1000,
+        "the same peer: nothing is forgotten"
+    );
+    let mut other = peers();
+    other[PEER as usize].address = [10, 77, 0, 7];
+    kernel.maps.write(&config(3), &secrets(), &other).expect("written");
+    let header = Header { source: [10, 77, 0, 7], ..header(ipv4::UDP, 0) };
+    kernel.see(&udp(&header, PORT, &pulse::emit(&good_pulse(5), KEY)));
+    assert_eq!(kernel.maps.detector(PEER, Source::Pulse).unwrap().sequence, 5);
+    kernel.until(Source::Pulse, State::Dead);
 }

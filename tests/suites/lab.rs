@@ -9,12 +9,16 @@ use std::time::Duration;
 
 use harbor_ha_tests::lab::fault::Fault;
 use harbor_ha_tests::lab::need::{self, LAB, Need};
-use harbor_ha_tests::lab::{Lab, Options, Profile, Side, netns, residue, teardown};
+use harbor_ha_tests::lab::node::Node;
+use harbor_ha_tests::lab::state::VIP;
+use harbor_ha_tests::lab::{Lab, Options, Profile, Side, link, netns, residue, teardown};
 use harbor_ha_tests::run::report::Round;
 use harbor_ha_tests::run::{judge, rounds};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+/// More than anything here takes.
+const SOON: Duration = Duration::from_secs(60);
 const NO_DAEMON: fn() -> Options = || Options { daemon: false, ..Options::default() };
 
 #[test]
@@ -167,6 +171,45 @@ fn a_partition_loses_no_acknowledged_row() {
 fn the_seed_s_adverts_fail_over_without_loss() {
     let seed = Options { profile: Profile::Seed, ..Options::default() };
     fails_over_without_loss("the_seed_s_adverts_fail_over_without_loss", Fault::Node, &seed);
+}
+
+#[test]
+fn what_others_do_to_the_interface_is_seen_and_mended() {
+    if !need::has("what_others_do_to_the_interface_is_seen_and_mended", &LAB) {
+        return;
+    }
+    let lab = Lab::up(&Options::default()).unwrap();
+    lab.wait_serving(Side::A, SOON).unwrap();
+    let (a, b) = (lab.node(Side::A), lab.node(Side::B));
+    let ip = |node: Node<'_>, line: &str| link::batch(Some(&node.netns()), &format!("{line}\n")).unwrap();
+
+    // A network manager flushes what is not its own: the address comes back, and nobody takes over.
+    ip(a, &format!("address del {VIP}/32 dev eth0"));
+    let back = || {
+        let shown = netns::command(&a.netns(), "ip")?.args(["-4", "address", "show", "eth0"]).output()?;
+        if String::from_utf8_lossy(&shown.stdout).contains(&VIP.to_string()) { Ok(()) } else { anyhow::bail!("gone") }
+    };
+    lab.wait("the address is back", SOON, back).unwrap();
+    lab.wait_serving(Side::A, SOON).unwrap();
+    assert_eq!(b.status().unwrap().number("/takeover/verdict_ns"), None, "b never took over");
+
+    // Without its own address a node can say nothing: it leaves the service, and comes back when it can be heard.
+    ip(a, &format!("address del {}/24 dev eth0", a.address()));
+    let taken = || if b.living_status()?.is_primary() { Ok(()) } else { anyhow::bail!("not yet") };
+    lab.wait("b serves", SOON, taken).unwrap();
+    let left = || if a.living_status()?.is_primary() { anyhow::bail!("it serves") } else { Ok(()) };
+    lab.wait("a does not", SOON, left).unwrap();
+    ip(a, &format!("address add {}/24 dev eth0", a.address()));
+    lab.wait_serving(Side::B, SOON).unwrap();
+
+    // Another interface of the same name has neither program nor sockets: a service manager would start anew.
+    ip(a, "link del eth0");
+    ip(a, "link add eth0 type veth peer name end");
+    let ended = || if a.daemons().is_empty() { Ok(()) } else { anyhow::bail!("it runs") };
+    lab.wait("the daemon of a ends", SOON, ended).unwrap();
+    let log = std::fs::read_to_string(a.daemon_log()).unwrap();
+    assert!(log.contains("was removed and made anew; harbor-ha has to be started anew"), "{log}");
+    assert!(b.living_status().unwrap().is_primary());
 }
 
 /// What `bpftool` prints of a pinned map of node a, as docs/bpftool.md shows it.

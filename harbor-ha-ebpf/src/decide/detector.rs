@@ -112,16 +112,19 @@ pub fn arrival(record: &mut Detector, now: Nanos, sign: &Sign) -> Next {
 }
 
 /// The timer expired at `now`; spurious calls are harmless.
+///
+/// A packet may arrive on another CPU between any two reads here: hence no subtraction that can wrap.
 #[inline(always)]
 pub fn expiry(record: &mut Detector, now: Nanos) -> Next {
-    if record.deadline_ns == 0 || record.state == State::Dead as u32 {
+    // A living peer without a deadline is what an expiry and an arrival at one instant can leave: it is looked after.
+    if record.state == State::Dead as u32 || (record.deadline_ns == 0 && record.state != State::Alive as u32) {
         return Next { event: None, deadline: None };
     }
     if now.0 < record.deadline_ns {
         // A packet moved the deadline while this expiry was on its way.
         return Next { event: None, deadline: Some(Nanos(record.deadline_ns)) };
     }
-    let late = now.0 - record.deadline_ns;
+    let late = now.0.saturating_sub(record.deadline_ns);
     if late > record.interval_ns && record.stalling == 0 {
         // Our host stood still: packets may be waiting in its queue. Look again an interval from now, and declare
         // nothing; but only once, or a host that is always late would never notice a death.
@@ -131,7 +134,7 @@ pub fn expiry(record: &mut Detector, now: Nanos) -> Next {
         return Next { event: Some(VerdictKind::Stalled), deadline: Some(Nanos(record.deadline_ns)) };
     }
     record.stalling = 0;
-    let silence = now.0 - record.last_arrival_ns;
+    let silence = now.0.saturating_sub(record.last_arrival_ns);
     if silence >= limit(record) {
         record.missed_total += record.threshold.saturating_sub(record.missed) as u64;
         record.missed = record.threshold;
@@ -146,6 +149,20 @@ pub fn expiry(record: &mut Detector, now: Nanos) -> Next {
     record.missed = missed;
     record.deadline_ns = record.last_arrival_ns + wait(record);
     Next { event, deadline: Some(Nanos(record.deadline_ns)) }
+}
+
+/// What a reader of the record may believe at `now`: a peer that counts as alive `grace` after its silence should have
+/// been declared is one whose timer was lost.
+pub fn believable(record: &Detector, now: Nanos, grace: Nanos) -> State {
+    let state = State::from_u32(record.state);
+    let awaited = match state {
+        State::Alive => true,
+        // An advert of priority 0 is the last one, and nothing is awaited after it.
+        State::Resigned => record.deadline_ns != 0,
+        State::Unknown | State::Dead => false,
+    };
+    let overdue = now.0.saturating_sub(record.last_arrival_ns) >= limit(record).saturating_add(grace.0);
+    if awaited && overdue { State::Dead } else { state }
 }
 
 /// Silence that means death.

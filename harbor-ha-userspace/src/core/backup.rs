@@ -222,9 +222,10 @@ impl Core {
             return;
         }
         let claim = match role {
-            PeerRole::Standby | PeerRole::Dead | PeerRole::Resigned => true,
+            PeerRole::Standby | PeerRole::Resigned => true,
+            PeerRole::Dead if !self.peer.inherited => true,
             PeerRole::Primary => false,
-            PeerRole::Unknown => match self.peer.postgres.take() {
+            PeerRole::Unknown | PeerRole::Dead => match self.peer.postgres.take() {
                 Some(theirs) if theirs.in_recovery => true,
                 Some(theirs) => {
                     self.compare_timelines(now, facts.timeline, theirs.timeline, out);

@@ -14,6 +14,15 @@ pub enum Input {
     Wake,
     /// The interface is up and has carrier, or not.
     Link(bool),
+    /// Which virtual addresses are on the interface; somebody else may have put or removed them.
+    Addresses {
+        /// When that was asked: what was done since then is not in it.
+        asked: Nanos,
+        /// Every one.
+        all: bool,
+        /// At least one.
+        any: bool,
+    },
     /// News of this node's PostgreSQL.
     Postgres {
         /// When it was asked: what was read before the last action on the server ended is out of date.

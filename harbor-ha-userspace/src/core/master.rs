@@ -64,7 +64,9 @@ impl Core {
         match result {
             Ok(stamps) => {
                 self.serving = true;
-                if let Some(takeover) = &mut self.takeover {
+                self.served_at = now;
+                // Put back later, they are no part of the takeover any more.
+                if let Some(takeover) = self.takeover.as_mut().filter(|takeover| takeover.vip_ns == 0) {
                     takeover.vip_ns = stamps.vip.0;
                     takeover.garp_ns = stamps.garp.0;
                 }

@@ -31,14 +31,14 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-use harbor_ha_ebpf::records::VerdictKind;
+use harbor_ha_ebpf::records::{Source, VerdictKind};
 use harbor_ha_ebpf::units::{Nanos, Priority};
 use harbor_ha_ebpf::wire::pulse::flag;
 
 pub use action::{Action, Actions, PulseState, Report, StopMode};
 use facts::{AtRest, PgFacts};
 pub use input::{Command, Done, Input, Postgres, Promoted, Served, Verdict};
-use peer::{Peer, PeerRole};
+use peer::{Heartbeat, Peer, PeerRole};
 use promotable::NotPromotable;
 pub use rules::Rules;
 use snapshot::Takeover;
@@ -111,6 +111,8 @@ pub struct Core {
     /// A stop failed: when it is tried again.
     stop_again_at: Option<Nanos>,
     serving: bool,
+    /// When the addresses were last put up.
+    served_at: Nanos,
     resigned: bool,
     /// After a resignation: until when the peer has the first right to serve.
     resigned_until: Nanos,
@@ -173,6 +175,7 @@ impl Core {
             op: None,
             stop_again_at: None,
             serving: false,
+            served_at: Nanos(0),
             resigned: false,
             resigned_until: now,
             peer_synced: false,
@@ -210,6 +213,7 @@ impl Core {
             Input::Verdict(verdict) => self.on_verdict(now, &verdict, out),
             Input::Wake => {}
             Input::Link(up) => self.on_link(up),
+            Input::Addresses { asked, all, any } => self.on_addresses(asked, all, any, out),
             // News from before the last change are out of date; the end of a process never is.
             Input::Postgres { asked, news } if asked >= self.local_since || news == Postgres::Exited => {
                 self.on_postgres(now, news, out);
@@ -244,6 +248,29 @@ impl Core {
         }
     }
 
+    /// Network managers flush addresses that are not theirs, and a removal can fail.
+    fn on_addresses(&mut self, asked: Nanos, all: bool, any: bool, out: &mut Actions) {
+        if self.op.is_some() || asked <= self.since.max(self.served_at) {
+            return;
+        }
+        match self.state {
+            VrrpState::Master if self.serving && !all => {
+                self.serving = false;
+                self.why = "a virtual address was removed from the interface: it is put back".to_owned();
+                out.push(Action::Report(Report { from: self.state, to: self.state, why: self.why.clone() }));
+                // Not in a race with whoever removes it.
+                self.retry_at = self.served_at.after(RETRY);
+            }
+            // A running primary keeps its addresses until it is known whether another one serves.
+            VrrpState::Backup | VrrpState::Fault
+                if any && !matches!(&self.local, Local::Up(facts) if !facts.in_recovery) =>
+            {
+                out.push(Action::Withdraw);
+            }
+            VrrpState::Init | VrrpState::Backup | VrrpState::Master | VrrpState::Fault => {}
+        }
+    }
+
     fn on_verdict(&mut self, now: Nanos, verdict: &Verdict, out: &mut Actions) {
         self.peer.hear(verdict);
         if now.since(verdict.at) > BACKLOG {
@@ -274,6 +301,14 @@ impl Core {
         }
         if self.state == VrrpState::Master {
             self.heard_as_master(now, verdict, out);
+        }
+    }
+
+    /// One heartbeat of the peer, as this core was told of it.
+    pub const fn heartbeat(&self, source: Source) -> &Heartbeat {
+        match source {
+            Source::Advert => &self.peer.advert,
+            Source::Pulse => &self.peer.pulse,
         }
     }
 

@@ -42,6 +42,8 @@ pub struct Peer {
     pub advert: Heartbeat,
     /// By pulses.
     pub pulse: Heartbeat,
+    /// It ended before this daemon began: what its PostgreSQL became since then is not known.
+    pub inherited: bool,
     /// An advert came after the pulses had died: it serves, and only its pulses are lost.
     pub outlived: bool,
     /// Its PostgreSQL system identifier, 0 when not known.
@@ -73,6 +75,7 @@ impl Default for Peer {
         Self {
             advert: Heartbeat::NEVER,
             pulse: Heartbeat::NEVER,
+            inherited: false,
             outlived: false,
             system_identifier: 0,
             postgres: None,
@@ -95,9 +98,19 @@ impl Peer {
         };
         match verdict.kind {
             VerdictKind::Missed | VerdictKind::Stalled => {}
-            VerdictKind::Dead => heartbeat.state = State::Dead,
+            VerdictKind::Dead => {
+                if heartbeat.state == State::Unknown {
+                    self.inherited = true;
+                    // Its last words were heard by an earlier run of this daemon, and kept by the kernel.
+                    heartbeat.priority = verdict.priority;
+                    heartbeat.flags = verdict.flags;
+                    heartbeat.timeline = verdict.timeline;
+                }
+                heartbeat.state = State::Dead;
+            }
             VerdictKind::Alive | VerdictKind::Said | VerdictKind::Resigned => {
                 let resigned = verdict.kind == VerdictKind::Resigned || verdict.flags & flag::RESIGN != 0;
+                self.inherited = false;
                 heartbeat.state = if resigned { State::Resigned } else { State::Alive };
                 heartbeat.priority = verdict.priority;
                 heartbeat.flags = verdict.flags;

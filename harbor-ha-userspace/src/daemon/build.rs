@@ -4,23 +4,22 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use futures_util::Stream;
 use harbor_ha_ebpf::units::Nanos;
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::config::settings::{Settings, Sync, VrrpVersion};
 use crate::core::Rules;
 use crate::core::rules::{master_down, pulse_wait};
-use crate::kernel::load::{self, Attached, Fresh, LoadError};
+use crate::kernel::load::{self, Attached, Attachment, Fresh, LoadError};
 use crate::kernel::maps::{self, Maps};
 use crate::kernel::probe::{self, Capability};
 use crate::kernel::trace;
 use crate::kernel::verdicts::Verdicts;
 use crate::net::advert::Adverts;
 use crate::net::announce::Announcer;
-use crate::net::netlink::{Interface, LinkState, NetlinkError};
+use crate::net::netlink::{Interface, NetlinkError};
 use crate::net::pulse::{Identity, Pulses};
-use crate::net::realtime;
+use crate::net::{clock, realtime, sequence};
 use crate::pg::{OpenError, Pg};
 
 /// Why the daemon does not start. Nothing was changed on the host then.
@@ -72,6 +71,9 @@ pub enum BuildError {
     /// PostgreSQL.
     #[error(transparent)]
     Postgres(#[from] OpenError),
+    /// It ran, and something that it is built on is no more. It has left the service in order.
+    #[error("{0}; harbor-ha has to be started anew")]
+    Lost(String),
 }
 
 impl BuildError {
@@ -82,7 +84,7 @@ impl BuildError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Running { .. } => 75,
-            Self::Interface(_) | Self::Address { .. } | Self::Postgres(_) => 69,
+            Self::Interface(_) | Self::Address { .. } | Self::Postgres(_) | Self::Lost(_) => 69,
             Self::Capabilities(_) => 77,
             Self::Socket { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => 77,
             Self::Kernel(error) if error.is_denied() => 77,
@@ -111,6 +113,8 @@ pub(super) struct Parts {
     pub verdicts: Verdicts,
     pub pg: Option<Pg>,
     pub attached: Attached,
+    /// The program listened since an earlier run.
+    pub adopted: bool,
     pub memory: String,
     /// To be kept once nothing can fail any more.
     pub fresh: Fresh,
@@ -120,15 +124,13 @@ pub(super) struct Parts {
 }
 
 /// Opens everything, in an order in which the host is changed last.
-pub(super) async fn parts(
-    settings: &Settings,
-) -> Result<(Parts, impl Stream<Item = LinkState> + Unpin + use<>), BuildError> {
+pub(super) async fn parts(settings: &Settings) -> Result<Parts, BuildError> {
     let node = &settings.node;
     let missing = probe::missing(settings);
     if !missing.is_empty() {
         return Err(BuildError::Capabilities(missing));
     }
-    let (interface, link) = Interface::open(&node.interface).await?;
+    let interface = Interface::open(&node.interface).await?;
     let found = interface.addresses().await?;
     if !found.contains(&node.address) {
         let found: Vec<_> = found.iter().map(ToString::to_string).collect();
@@ -147,8 +149,11 @@ pub(super) async fn parts(
     let socket = |what| move |source| BuildError::Socket { what, source };
     let adverts = if settings.vrrp.adverts { Some(Adverts::open(settings).map_err(socket("adverts"))?) } else { None };
     let announcer = Announcer::open(interface.index, interface.mac, &node.vips).map_err(socket("gratuitous ARP"))?;
-    let memory =
-        if settings.realtime.lock_memory { realtime::lock_memory() } else { "memory not locked by choice".to_owned() };
+    let memory = if settings.realtime.lock_memory {
+        realtime::lock_memory(probe::capabilities().is_ok_and(|found| found.has(Capability::IpcLock)))
+    } else {
+        "memory not locked by choice".to_owned()
+    };
     let fresh = Fresh::new(&node.bpffs, &node.instance);
     let traced = tracing::enabled!(target: "harbor_ha_ebpf", tracing::Level::DEBUG);
     let mut ebpf = load::load(&node.bpffs, &node.instance, traced)?;
@@ -158,20 +163,22 @@ pub(super) async fn parts(
     let verdicts = maps::verdicts(&mut ebpf)?;
     let mut maps = Maps::take(&mut ebpf)?;
     maps.configure(settings)?;
-    let attached = load::attach(&mut ebpf, &node.bpffs, &node.instance, &node.interface, settings.xdp_mode)?;
+    let Attachment { mode: attached, adopted } =
+        load::attach(&mut ebpf, &node.bpffs, &node.instance, &node.interface, settings.xdp_mode)?;
     let pulses = settings.pulse.as_ref().map(|pulse| {
         let identity = Identity {
             source: node.address,
             peer: node.peer,
             vrid: settings.vrrp.vrid.as_u8(),
             priority: settings.vrrp.priority.0,
+            sequence: sequence::begin(&node.state_dir.join("pulse-sequence"), clock::wall_ns()),
         };
         Pulses::start(pulse, identity, settings.realtime).map_err(socket("pulses"))
     });
     let pulses = pulses.transpose()?;
     let verdicts = Verdicts::new(verdicts).map_err(socket("verdicts"))?;
     let held = (ebpf, lock);
-    Ok((Parts { interface, adverts, announcer, pulses, maps, verdicts, pg, attached, memory, fresh, held }, link))
+    Ok(Parts { interface, adverts, announcer, pulses, maps, verdicts, pg, attached, adopted, memory, fresh, held })
 }
 
 /// One daemon per instance and host.

@@ -11,10 +11,12 @@
 //! One loop owns the core. Every task ends with the loop; none holds anything that its end would leave half done, as
 //! PostgreSQL's own processes outlive the daemon and a rejoin keeps a journal.
 
+mod audit;
 mod build;
 mod control;
 mod monitor;
 mod perform;
+mod repeated;
 mod run;
 
 pub use build::{BuildError, rules};

@@ -1,27 +1,48 @@
 //! Watches the PostgreSQL of this node: its end by pidfd, its health by a probe, its facts by its own words.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep_until};
 
+use super::repeated::Repeated;
+use crate::core::facts::AtRest;
 use crate::core::{Input, Postgres};
 use crate::net::clock;
-use crate::pg::{Pg, Postmaster, Probe, Refusal};
+use crate::pg::{ControlError, Pg, Postmaster, Probe, Refusal};
+
+/// Between two lines about one fault that goes on.
+const REPEAT: Duration = Duration::from_secs(60);
+/// After a mistake of this file's own.
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// Runs until the loop is gone. `look` asks for facts at once.
+///
+/// A watcher that panics is replaced: without one the end of PostgreSQL would go unnoticed.
 pub(super) async fn watch(pg: Pg, inputs: mpsc::Sender<Input>, look: Arc<Notify>) {
+    while let Err(panic) = tokio::spawn(watch_one(pg.clone(), inputs.clone(), Arc::clone(&look))).await {
+        if inputs.is_closed() {
+            return;
+        }
+        tracing::error!(%panic, "the watch on PostgreSQL stopped by its own mistake");
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+async fn watch_one(pg: Pg, inputs: mpsc::Sender<Input>, look: Arc<Notify>) {
+    let mut unreadable = Repeated::new(REPEAT);
     loop {
         let asked = clock::now();
-        let told = match pg.running() {
-            Some(postmaster) => watch_server(&pg, &postmaster, &inputs, &look).await,
-            None => match pg.at_rest() {
-                Ok(rest) => tell(&inputs, asked, Postgres::AtRest(rest)).await,
-                Err(error) => {
+        let told = match found(&pg).await {
+            Found::Running(postmaster) => watch_server(&pg, &postmaster, &inputs, &look).await,
+            Found::AtRest(Ok(rest)) => tell(&inputs, asked, Postgres::AtRest(rest)).await,
+            Found::AtRest(Err(error)) => {
+                if unreadable.is_due() {
                     tracing::error!(%error, "cannot read the data directory");
-                    true
                 }
-            },
+                !inputs.is_closed()
+            }
         };
         if !told {
             return;
@@ -30,8 +51,30 @@ pub(super) async fn watch(pg: Pg, inputs: mpsc::Sender<Input>, look: Arc<Notify>
     }
 }
 
+enum Found {
+    Running(Postmaster),
+    AtRest(Result<AtRest, ControlError>),
+}
+
+/// Files and `/proc`, on a thread of its own: a disk that does not answer must not hold up a worker, of which the loop
+/// needs one.
+async fn found(pg: &Pg) -> Found {
+    let pg = pg.clone();
+    let look = move || match pg.running() {
+        Some(postmaster) => Found::Running(postmaster),
+        None => Found::AtRest(pg.at_rest()),
+    };
+    match tokio::task::spawn_blocking(look).await {
+        Ok(found) => found,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        // The runtime is going down, and this task with it.
+        Err(_) => std::future::pending().await,
+    }
+}
+
 /// One postmaster, until it ends; `false` when nobody listens any more.
 async fn watch_server(pg: &Pg, postmaster: &Postmaster, inputs: &mpsc::Sender<Input>, look: &Notify) -> bool {
+    let mut quiet = Quiet { silent: Repeated::new(REPEAT), factless: Repeated::new(REPEAT) };
     let ended = postmaster.exited();
     tokio::pin!(ended);
     loop {
@@ -40,30 +83,43 @@ async fn watch_server(pg: &Pg, postmaster: &Postmaster, inputs: &mpsc::Sender<In
             biased;
             result = &mut ended => {
                 if let Err(error) = result {
+                    // Nothing is known of the server: out of descriptors, most likely. It is looked at again.
                     tracing::error!(%error, "cannot watch the postmaster");
+                    return !inputs.is_closed();
                 }
                 return tell(inputs, asked, Postgres::Exited).await;
             }
-            news = look_at(pg) => news,
+            news = look_at(pg, &mut quiet) => news,
         };
         if !tell(inputs, asked, news).await {
             return false;
         }
         tokio::select! {
             biased;
-            _ = &mut ended => return tell(inputs, asked, Postgres::Exited).await,
+            result = &mut ended => return match result {
+                Ok(()) => tell(inputs, asked, Postgres::Exited).await,
+                Err(_) => !inputs.is_closed(),
+            },
             () = wait(pg, look) => {}
         }
     }
 }
 
+/// Faults that a server can have for long.
+struct Quiet {
+    silent: Repeated,
+    factless: Repeated,
+}
+
 /// A newcomer's view first: a stopped postmaster leaves old sessions alive.
-async fn look_at(pg: &Pg) -> Postgres {
+async fn look_at(pg: &Pg, quiet: &mut Quiet) -> Postgres {
     let within = pg.settings().probe_timeout;
     match pg.probe(within).await {
-        Probe::Answers { .. } => {}
+        Probe::Answers { .. } => quiet.silent.over(),
         Probe::NoAnswer { after } => {
-            tracing::warn!(?after, "PostgreSQL does not answer a probe");
+            if quiet.silent.is_due() {
+                tracing::warn!(?after, "PostgreSQL does not answer a probe");
+            }
             return Postgres::NoAnswer;
         }
         Probe::Refused { why: Refusal::TooManyConnections, .. } => {}
@@ -77,9 +133,14 @@ async fn look_at(pg: &Pg) -> Postgres {
         }
     }
     match pg.facts(within).await {
-        Ok(facts) => Postgres::Facts(facts),
+        Ok(facts) => {
+            quiet.factless.over();
+            Postgres::Facts(facts)
+        }
         Err(error) => {
-            tracing::warn!(%error, "no facts of PostgreSQL");
+            if quiet.factless.is_due() {
+                tracing::warn!(%error, "no facts of PostgreSQL");
+            }
             Postgres::NotReady(error.to_string())
         }
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 
 use super::build::Parts;
+use super::repeated::Repeated;
 use crate::config::settings::Settings;
 use crate::core::{Action, Done, Input, Promoted, PulseState, Served, StopMode};
 use crate::net::clock;
@@ -25,6 +26,8 @@ pub(super) struct Performer {
     inputs: mpsc::Sender<Input>,
     look: Arc<Notify>,
     said: PulseState,
+    /// Adverts that cannot be sent.
+    unsent: Repeated,
     /// Ends of short actions, to be handled before anything else.
     pub done: VecDeque<Input>,
     /// The core wants the daemon to end.
@@ -33,16 +36,19 @@ pub(super) struct Performer {
 
 impl Performer {
     pub fn new(settings: Settings, inputs: mpsc::Sender<Input>, look: Arc<Notify>) -> Self {
-        Self { settings, inputs, look, said: PulseState::default(), done: VecDeque::new(), exit: false }
+        let unsent = Repeated::new(Duration::from_secs(60));
+        Self { settings, inputs, look, said: PulseState::default(), unsent, done: VecDeque::new(), exit: false }
     }
 
     pub async fn perform(&mut self, parts: &Parts, action: Action) {
         match action {
             Action::Advert(priority) => {
-                if let Some(adverts) = &parts.adverts
-                    && let Err(error) = adverts.send(priority)
-                {
-                    tracing::warn!(%error, "advert not sent");
+                if let Some(adverts) = &parts.adverts {
+                    match adverts.send(priority) {
+                        Ok(()) => self.unsent.over(),
+                        Err(error) if self.unsent.is_due() => tracing::warn!(%error, "advert not sent"),
+                        Err(_) => {}
+                    }
                 }
             }
             Action::Pulse(state) => {
@@ -59,12 +65,12 @@ impl Performer {
             }
             Action::Announce(count) => announce(parts, count),
             Action::Withdraw => self.withdraw(parts).await,
-            Action::Promote => self.task(parts, |pg| async move {
+            Action::Promote => self.task(parts, |why| Done::Promote(Err(why)), |pg| async move {
                 let result = pg.promote(PROMOTE_LIMIT).await;
                 let stamps = result.map(|stamps| Promoted { asked: stamps.asked, promoted: stamps.writable });
                 Done::Promote(stamps.map_err(|error| error.to_string()))
             }),
-            Action::Checkpoint => self.task(parts, |pg| async move {
+            Action::Checkpoint => self.task(parts, |_| Done::Checkpoint, |pg| async move {
                 if let Err(error) = pg.checkpoint_before_stop(CHECKPOINT_LIMIT).await {
                     tracing::warn!(%error, "checkpoint before the hand-over");
                 }
@@ -72,13 +78,14 @@ impl Performer {
             }),
             Action::Stop(mode) => {
                 self.withdraw(parts).await;
-                self.task(parts, move |pg| async move { Done::Stop(stop(&pg, mode).await) });
+                let failed = |why| Done::Stop(Err(why));
+                self.task(parts, failed, move |pg| async move { Done::Stop(stop(&pg, mode).await) });
             }
-            Action::Start { standby } => self.task(parts, move |pg| async move {
+            Action::Start { standby } => self.task(parts, |why| Done::Start(Err(why)), move |pg| async move {
                 let role = if standby { StartAs::Standby } else { StartAs::Primary };
                 Done::Start(pg.start(role).await.map(|_| ()).map_err(|error| error.to_string()))
             }),
-            Action::Rejoin => self.task(parts, |pg| async move {
+            Action::Rejoin => self.task(parts, |why| Done::Rejoin(Err(why)), |pg| async move {
                 // The room logs each step itself.
                 let result = pg.rejoin(|_step| ()).await;
                 match &result {
@@ -89,7 +96,7 @@ impl Performer {
                 }
                 Done::Rejoin(result.map(|_| ()).map_err(|error| error.to_string()))
             }),
-            Action::SetSync { peer } => self.task(parts, move |pg| async move {
+            Action::SetSync { peer } => self.task(parts, |why| Done::SetSync(Err(why)), move |pg| async move {
                 let names = if peer { pg.settings().peer_name.clone() } else { String::new() };
                 let result = pg.set_sync(&names, ASK_LIMIT).await;
                 tracing::info!(names, ok = result.is_ok(), "synchronous_standby_names");
@@ -98,12 +105,20 @@ impl Performer {
             Action::AskPeer => {
                 if let Some(pg) = parts.pg.clone() {
                     let inputs = self.inputs.clone();
+                    let asked = tokio::spawn(async move { pg.peer_facts(ASK_LIMIT).await });
                     tokio::spawn(async move {
-                        let facts = pg.peer_facts(ASK_LIMIT).await;
-                        if let Err(error) = &facts {
-                            tracing::debug!(%error, "the peer's PostgreSQL does not answer");
-                        }
-                        let _ended = inputs.send(Input::PeerPostgres(facts.ok())).await;
+                        let facts = match asked.await {
+                            Ok(Ok(facts)) => Some(facts),
+                            Ok(Err(error)) => {
+                                tracing::debug!(%error, "the peer's PostgreSQL does not answer");
+                                None
+                            }
+                            Err(panic) => {
+                                tracing::error!(%panic, "asking the peer's PostgreSQL");
+                                None
+                            }
+                        };
+                        let _ended = inputs.send(Input::PeerPostgres(facts)).await;
                     });
                 }
             }
@@ -122,7 +137,7 @@ impl Performer {
     }
 
     /// Runs a long action; its end, and fresh facts, come back as inputs.
-    fn task<F>(&self, parts: &Parts, action: impl FnOnce(Pg) -> F)
+    fn task<F>(&self, parts: &Parts, failed: impl FnOnce(String) -> Done + Send + 'static, action: impl FnOnce(Pg) -> F)
     where
         F: Future<Output = Done> + Send + 'static,
     {
@@ -131,7 +146,7 @@ impl Performer {
         };
         let (inputs, look, action) = (self.inputs.clone(), Arc::clone(&self.look), action(pg));
         tokio::spawn(async move {
-            let done = action.await;
+            let done = ended(action, failed).await;
             let _ended = inputs.send(Input::Done(done)).await;
             look.notify_one();
         });
@@ -158,6 +173,20 @@ impl Performer {
     }
 }
 
+/// The end of an action, also of one that panicked: the core waits for it, and would do nothing else for ever.
+async fn ended(
+    action: impl Future<Output = Done> + Send + 'static,
+    failed: impl FnOnce(String) -> Done + Send,
+) -> Done {
+    match tokio::spawn(action).await {
+        Ok(done) => done,
+        Err(panic) => {
+            tracing::error!(%panic, "an action stopped by its own mistake");
+            failed(format!("a mistake of harbor-ha: {panic}"))
+        }
+    }
+}
+
 async fn stop(pg: &Pg, mode: StopMode) -> Result<(), String> {
     let mode = match mode {
         StopMode::Fast => pg::StopMode::Fast,
@@ -171,5 +200,18 @@ async fn stop(pg: &Pg, mode: StopMode) -> Result<(), String> {
 fn announce(parts: &Parts, count: u32) {
     if let Err(error) = parts.announcer.send(count) {
         tracing::warn!(%error, "gratuitous ARP not sent");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_action_that_panics_ends_as_a_failure() {
+        let action = async { panic!("on purpose") };
+        let done = ended(action, |why| Done::Promote(Err(why))).await;
+        assert!(matches!(&done, Done::Promote(Err(why)) if why.contains("on purpose")), "{done:?}");
+        assert_eq!(ended(async { Done::Checkpoint }, |_| unreachable!()).await, Done::Checkpoint);
     }
 }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
 use harbor_ha_ebpf::records::{Source, State, VerdictKind};
 use harbor_ha_ebpf::units::Nanos;
 use nix::sys::signal::Signal;
@@ -13,29 +12,32 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep_until};
 
+use super::audit::{self, Audit};
 use super::build::{self, BuildError, Parts};
 use super::control::{self, Ask, Request};
 use super::monitor;
 use super::perform::Performer;
+use super::repeated::Repeated;
 use crate::config::settings::Settings;
-use crate::core::{Actions, Command, Core, Input, Verdict};
+use crate::core::{Actions, Command, Core, Input};
 use crate::kernel::maps::PEER;
 use crate::net::clock;
+use crate::net::netlink::Seen;
 use crate::observe::status::{Heard, Status, rejects};
 use crate::pg::Pg;
 
 /// Inputs that may wait for the loop: tasks and the monitor send a few a second, and wait when it is full.
 const INPUTS: usize = 64;
-/// Without a deadline of the core: look at the clock now and then all the same.
-const IDLE: Duration = Duration::from_secs(1);
+/// Without a deadline of the core: look at the clock and the kernel's records now and then all the same.
+const IDLE: Duration = Duration::from_nanos(audit::PERIOD.0);
 
 /// Runs the daemon until SIGTERM or SIGINT has been obeyed.
 ///
 /// # Errors
 ///
-/// [`BuildError`]: it did not start, and changed nothing.
+/// [`BuildError`]: it did not start, and changed nothing; or, [`BuildError::Lost`], it cannot go on.
 pub async fn run(settings: Settings) -> Result<(), BuildError> {
-    let (mut parts, mut link) = build::parts(&settings).await?;
+    let mut parts = build::parts(&settings).await?;
     let socket = control::socket_path(&settings.node);
     let mut asks = control::listen(&socket).map_err(|source| BuildError::File { path: socket.clone(), source })?;
     parts.fresh.keep();
@@ -45,6 +47,10 @@ pub async fn run(settings: Settings) -> Result<(), BuildError> {
         tokio::spawn(compare_clusters(pg.clone()));
         tokio::spawn(monitor::watch(pg, inputs.clone(), Arc::clone(&look)));
     }
+    let (watch, mut seen) = mpsc::channel(INPUTS);
+    let vips = settings.node.vips.iter().map(|vip| vip.address).collect();
+    tokio::spawn(parts.interface.clone().watch(settings.node.address, vips, watch));
+    let mut lost = None;
     let mut performer = Performer::new(settings.clone(), inputs, look);
     let mut core = Core::new(build::rules(&settings), clock::now());
     let mut out = Actions::default();
@@ -52,7 +58,14 @@ pub async fn run(settings: Settings) -> Result<(), BuildError> {
     let mut interrupt = signal(SignalKind::interrupt()).expect("SIGINT can be caught");
     let watchdog = sd_notify::watchdog_enabled().map(|period| period / 3);
     let mut bark = Instant::now();
+    // Before the records are read: what is said between the two is in both.
+    let forgotten = parts.verdicts.forget();
+    if forgotten > 0 {
+        tracing::debug!(forgotten, "verdicts of the time before this start");
+    }
     performer.done.extend(known(&parts));
+    let mut audit = Audit::default();
+    let mut past = Repeated::new(Duration::from_secs(60));
     notify(&[NotifyState::Ready, NotifyState::Status("running")]);
     tracing::info!(instance = settings.node.instance, xdp = parts.attached.name(), "running");
 
@@ -64,7 +77,23 @@ pub async fn run(settings: Settings) -> Result<(), BuildError> {
         }
         let wake = out.wake_at().map_or(IDLE, |at| Duration::from_nanos(at.since(clock::now()).0)).min(IDLE);
         // Verdicts first: after a pause of this process the kernel's word must precede any timer of ours.
-        let input = match performer.done.pop_front() {
+        let waiting = performer.done.pop_front().or_else(|| parts.verdicts.take().map(Input::Verdict));
+        if waiting.is_none() && audit.is_due(clock::now()) {
+            performer.done.extend(unsaid(&mut audit, &core, &parts));
+            let old = parts.maps.stats(PEER).map_or(0, |stats| stats.reject_sequence);
+            if audit.hears_only_the_past(old, core.heartbeat(Source::Pulse)) && past.is_due() {
+                tracing::error!(
+                    dropped = old,
+                    "the peer's pulses are older than those heard before, so they are dropped: its clock was set back \
+                     and its state directory lost, or somebody replays; if it is the peer, run `harbor-ha detach` here \
+                     between a stop and a start"
+                );
+            }
+            if parts.pulses.as_ref().is_some_and(|pulses| !pulses.is_running()) {
+                performer.done.push_back(give_up(&mut lost, "the pulse thread ended".to_owned()));
+            }
+        }
+        let input = match waiting.or_else(|| performer.done.pop_front()) {
             Some(input) => input,
             None => tokio::select! {
                 biased;
@@ -76,12 +105,18 @@ pub async fn run(settings: Settings) -> Result<(), BuildError> {
                     }
                 },
                 Some(input) = arrivals.recv() => input,
-                Some(link) = link.next() => Input::Link(link.up),
+                news = seen.recv() => match news {
+                    Some(Seen::Link(up)) => Input::Link(up),
+                    Some(Seen::Vips { asked, all, any }) => Input::Addresses { asked, all, any },
+                    Some(Seen::Lost(what)) => give_up(&mut lost, what),
+                    None => give_up(&mut lost, "the watch on the interface ended".to_owned()),
+                },
                 _ = terminate.recv() => terminated(Signal::SIGTERM),
                 _ = interrupt.recv() => terminated(Signal::SIGINT),
                 Some(ask) = asks.recv() => match answer(ask, &core, &parts, &settings) {
                     Some(command) => Input::Command(command),
-                    None => continue,
+                    // However many ask: what is due is done between two of them.
+                    None => Input::Wake,
                 },
                 () = sleep_until(Instant::now() + wake) => Input::Wake,
             },
@@ -98,31 +133,45 @@ pub async fn run(settings: Settings) -> Result<(), BuildError> {
     drop(parts.pulses.take());
     let _gone = std::fs::remove_file(&socket);
     tracing::info!("ended");
-    Ok(())
+    lost.map_or(Ok(()), |what| Err(BuildError::Lost(what)))
 }
 
-/// What the pinned detectors know of a peer that lives. It tells nothing new, so the kernel would send no verdict of it,
-/// and a restarted daemon would take a serving peer for one that was never heard.
+/// Something that this run is built on is no more: leave the service in order, for the service manager to start anew.
+fn give_up(lost: &mut Option<String>, what: String) -> Input {
+    if lost.is_some() {
+        return Input::Wake;
+    }
+    tracing::error!(what, "leaving the service to start anew");
+    *lost = Some(what);
+    Input::Command(Command::Terminate)
+}
+
+/// What the pinned detectors know of a peer. A peer that lives tells nothing new, so the kernel would send no verdict of
+/// it, and a restarted daemon would take a serving peer for one that was never heard.
 fn known(parts: &Parts) -> impl Iterator<Item = Input> {
     [Source::Pulse, Source::Advert].into_iter().filter_map(|source| {
         let known = parts.maps.detector(PEER, source).ok()?;
         let kind = match State::from_u32(known.state) {
             State::Alive => VerdictKind::Alive,
-            State::Resigned => VerdictKind::Resigned,
-            State::Unknown | State::Dead => return None,
+            // It ended while no daemon ran, and what it said last decides who may be promoted. Only where the program
+            // listened all the time: what a detached one did not hear means nothing.
+            State::Resigned if parts.adopted => VerdictKind::Resigned,
+            State::Dead if parts.adopted => VerdictKind::Dead,
+            State::Unknown | State::Resigned | State::Dead => return None,
         };
-        Some(Input::Verdict(Verdict {
-            at: Nanos(known.last_arrival_ns),
-            last_heard: Nanos(known.last_arrival_ns),
-            kind,
-            source,
-            priority: known.priority as u8,
-            flags: known.flags as u16,
-            timeline: known.timeline,
-            lsn: known.lsn,
-            system_identifier: known.system_identifier,
-        }))
+        Some(Input::Verdict(audit::of_record(&known, source, kind, Nanos(known.last_arrival_ns))))
     })
+}
+
+/// Verdicts that never came, from the records.
+fn unsaid(audit: &mut Audit, core: &Core, parts: &Parts) -> Vec<Input> {
+    let look = |source| {
+        let record = parts.maps.detector(PEER, source).ok()?;
+        let verdict = audit.look(source, &record, core.heartbeat(source), clock::now())?;
+        tracing::warn!(?source, kind = ?verdict.kind, "a verdict of the kernel was lost; its record tells");
+        Some(Input::Verdict(verdict))
+    };
+    [Source::Pulse, Source::Advert].into_iter().filter_map(look).collect()
 }
 
 /// Says once, at start, that the two data directories can never replicate. Beside the loop: a peer that does not answer

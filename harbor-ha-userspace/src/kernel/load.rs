@@ -171,6 +171,15 @@ impl Attached {
     }
 }
 
+/// What [`attach`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attachment {
+    /// How.
+    pub mode: Attached,
+    /// An earlier run's link goes on: the program listened all the time.
+    pub adopted: bool,
+}
+
 /// Folder of an instance's pins.
 pub fn pin_folder(bpffs: &Path, instance: &str) -> PathBuf {
     bpffs.join(names::PIN_FOLDER).join(instance)
@@ -215,13 +224,13 @@ pub fn attach(
     instance: &str,
     interface: &str,
     wanted: Wanted,
-) -> Result<Attached, LoadError> {
+) -> Result<Attachment, LoadError> {
     let folder = pin_folder(bpffs, instance);
     let pin = folder.join(names::XDP_LINK);
     let failed = |source| LoadError::Attach { interface: interface.to_owned(), source };
     if let Ok(link) = PinnedLink::from_pin(&pin) {
         match adopt(ebpf, link, interface, wanted) {
-            Ok(attached) => return Ok(attached),
+            Ok(mode) => return Ok(Attachment { mode, adopted: true }),
             Err(why) => tracing::warn!(why, "the pinned link is of no use any more, attaching anew"),
         }
         let _gone = std::fs::remove_file(&pin);
@@ -239,7 +248,7 @@ pub fn attach(
                 let link = program(ebpf).take_link(id).map_err(failed)?;
                 let link: FdLink = link.try_into()?;
                 link.pin(&pin).map_err(|source| LoadError::Pin { path: folder, source })?;
-                return Ok(attached);
+                return Ok(Attachment { mode: attached, adopted: false });
             }
             Err(error) => {
                 if is_busy(&error) {

@@ -48,7 +48,8 @@ impl Maps {
         self.write(&config(settings), &secrets(settings), &peers(settings))
     }
 
-    /// Writes the records themselves.
+    /// Writes the records themselves. What was known of a peer that is another one now is forgotten: its sequences
+    /// would make replays of the new one's.
     ///
     /// # Errors
     ///
@@ -62,9 +63,23 @@ impl Maps {
         self.secrets.set(0, secrets, 0).map_err(|source| LoadError::Map { name: name::SECRETS, source })?;
         for (index, peer) in peers.iter().enumerate() {
             let failed = |source| LoadError::Map { name: name::PEER_CONFIG, source };
+            let before = self.peer_config.get(&(index as u32), 0).map_err(failed)?;
             self.peer_config.set(index as u32, peer, 0).map_err(failed)?;
+            if before.address != [0; 4] && before.address != peer.address {
+                self.forget(index as u32)?;
+            }
         }
         self.config.set(0, config, 0).map_err(|source| LoadError::Map { name: name::CONFIG, source })
+    }
+
+    /// The one case in which userspace writes a detector: that this cancels its timer is wanted.
+    fn forget(&mut self, peer: u32) -> Result<(), LoadError> {
+        let nothing = TimedDetector { timer: [0; 2], detector: Detector::default() };
+        for source in [Source::Advert, Source::Pulse] {
+            let failed = |source| LoadError::Map { name: name::PEERS, source };
+            self.peers.set(slot(peer, source), nothing, 0).map_err(failed)?;
+        }
+        Ok(())
     }
 
     /// What the detector knows of one heartbeat.

@@ -240,7 +240,12 @@ fn foreign_postgres(settings: &Settings) -> bool {
     std::fs::metadata(&postgres.data_dir).map_or(true, |meta| meta.uid() != nix::unistd::geteuid().as_raw())
 }
 
-fn capabilities() -> Result<Capabilities, Unreadable> {
+/// What this process may.
+///
+/// # Errors
+///
+/// `/proc` does not tell.
+pub fn capabilities() -> Result<Capabilities, Unreadable> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     Capabilities::parse(&status).ok_or_else(|| Unreadable("`/proc/self/status` has no `CapEff`".into()))
 }

@@ -27,6 +27,25 @@ impl Verdicts {
         Ok(Self { ring: ring.map_err(io::Error::from)? })
     }
 
+    /// A verdict that is there already. Asks nobody whether there is one, so that after a pause of this process the
+    /// kernel's word is known before anything else is looked at.
+    pub fn take(&mut self) -> Option<Verdict> {
+        let ring = self.ring.get_mut();
+        while let Some(item) = ring.next() {
+            let event = read(&item);
+            drop(item);
+            if event.is_some() {
+                return event;
+            }
+        }
+        None
+    }
+
+    /// Forgets what an earlier run did not read, and says how much that was: the records know better.
+    pub fn forget(&mut self) -> usize {
+        std::iter::from_fn(|| self.take()).count()
+    }
+
     /// The next verdict; cancel-safe, as an event leaves the ring only when it is returned.
     ///
     /// # Errors

@@ -6,3 +6,4 @@ pub mod clock;
 pub mod netlink;
 pub mod pulse;
 pub mod realtime;
+pub mod sequence;

@@ -9,6 +9,7 @@ use std::os::fd::AsFd as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use harbor_ha_ebpf::wire::pulse::{self, Pulse};
 use harbor_ha_ebpf::wire::siphash::Key;
@@ -34,6 +35,8 @@ pub struct Identity {
     pub vrid: u8,
     /// Configured priority.
     pub priority: u8,
+    /// Above every sequence that was ever sent: see [`super::sequence`].
+    pub sequence: u64,
 }
 
 /// What the threads share.
@@ -93,8 +96,7 @@ impl Pulses {
                 threshold: settings.threshold,
                 interval_us: settings.interval.as_micros() as u32,
                 cluster_id: settings.cluster_id,
-                // Grows over restarts as long as the clock is not set back by more than the daemon was away.
-                sequence: clock::wall_ns(),
+                sequence: identity.sequence,
                 ..Pulse::default()
             },
         };
@@ -114,6 +116,11 @@ impl Pulses {
             // Full means that it rings already.
             let _rings = self.shared.bell.write(1);
         }
+    }
+
+    /// Whether the thread still sends. Without it the peer takes over, whatever else works here.
+    pub fn is_running(&self) -> bool {
+        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
     }
 
     /// Counters for `status`.
@@ -137,6 +144,11 @@ impl Drop for Pulses {
     }
 }
 
+/// The last word is said this often: one datagram can be lost, and a peer that missed it waits a whole deadline.
+const LAST_WORDS: u32 = 3;
+/// Between two of them: a full queue on the way has moved on by then.
+const LAST_WORDS_GAP: Duration = Duration::from_millis(1);
+
 /// The thread's own.
 struct Sender {
     socket: Socket,
@@ -149,7 +161,7 @@ struct Sender {
 
 impl Sender {
     fn run(mut self) {
-        let interval = TimeSpec::from_duration(std::time::Duration::from_nanos(self.interval_ns));
+        let interval = TimeSpec::from_duration(Duration::from_nanos(self.interval_ns));
         if let Err(error) = self.timer.set(Expiration::Interval(interval), TimerSetTimeFlags::empty()) {
             tracing::error!(%error, "the pulse timer cannot be set: no pulses");
             return;
@@ -172,11 +184,15 @@ impl Sender {
                 self.shared.late_max_ns.fetch_max(now.saturating_sub(due), Ordering::Relaxed);
                 due += self.interval_ns * u64::from_ne_bytes(expirations).max(1);
             }
+            if self.shared.stop.load(Ordering::Acquire) {
+                for _ in 0..LAST_WORDS {
+                    self.send();
+                    std::thread::sleep(LAST_WORDS_GAP);
+                }
+                return;
+            }
             if rang || ticked {
                 self.send();
-            }
-            if self.shared.stop.load(Ordering::Acquire) {
-                return;
             }
         }
     }
@@ -192,10 +208,53 @@ impl Sender {
         }
         self.pulse.sequence += 1;
         self.pulse.stamp_ns = clock::now().0;
-        let counter = match self.socket.send(&pulse::emit(&self.pulse, self.key)) {
+        let bytes = pulse::emit(&self.pulse, self.key);
+        // A peer whose port was closed for a while answers with an error, which the next call reports instead of sending.
+        let sent = match self.socket.send(&bytes) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => self.socket.send(&bytes),
+            sent => sent,
+        };
+        let counter = match sent {
             Ok(_) => &self.shared.sent,
             Err(_) => &self.shared.failed,
         };
         counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+
+    use super::*;
+    use crate::config::secret::Secret;
+
+    #[test]
+    fn the_last_word_is_said_more_than_once_with_growing_sequences() {
+        let us = Ipv4Addr::new(127, 0, 0, 11);
+        let peer = UdpSocket::bind((Ipv4Addr::new(127, 0, 0, 12), 0)).unwrap();
+        peer.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let port = peer.local_addr().unwrap().port();
+        let settings = Settings {
+            interval: Duration::from_secs(3600),
+            threshold: 3,
+            port,
+            key: Secret::new([7; 16]),
+            cluster_id: 1,
+        };
+        let identity =
+            Identity { source: us, peer: Ipv4Addr::new(127, 0, 0, 12), vrid: 1, priority: 90, sequence: 1000 };
+        let pulses = Pulses::start(&settings, identity, Realtime { priority: 0, lock_memory: false }).unwrap();
+        assert!(pulses.is_running());
+        pulses.say(PulseState { flags: 8, ..PulseState::default() }, false);
+        drop(pulses);
+        let mut last = 1000;
+        for _ in 0..LAST_WORDS {
+            let mut bytes = [0; pulse::LENGTH];
+            assert_eq!(peer.recv(&mut bytes).unwrap(), pulse::LENGTH);
+            let heard = pulse::parse(&bytes, Key::from_bytes([7; 16])).unwrap();
+            assert!(heard.flags == 8 && heard.sequence > last, "{heard:?} after {last}");
+            last = heard.sequence;
+        }
     }
 }

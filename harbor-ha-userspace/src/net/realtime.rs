@@ -5,6 +5,7 @@
 
 use nix::errno::Errno;
 use nix::sys::mman::{MlockAllFlags, mlockall};
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 
 /// Raises the calling thread; the sentence is for `status`.
 pub fn raise_this_thread(priority: u8) -> String {
@@ -31,9 +32,21 @@ pub fn raise_this_thread(priority: u8) -> String {
 }
 
 /// Keeps the daemon's pages in memory; the sentence is for `status`.
-pub fn lock_memory() -> String {
-    match mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE) {
-        Ok(()) => "memory locked".to_owned(),
+///
+/// Pages to come are locked only where no limit can be met (`CAP_IPC_LOCK`, or none set): at a limit the kernel refuses
+/// the memory itself, and a thread that cannot get its stack is the end of the daemon.
+pub fn lock_memory(may_lock_all: bool) -> String {
+    let unlimited = may_lock_all || matches!(getrlimit(Resource::RLIMIT_MEMLOCK), Ok((RLIM_INFINITY, _)));
+    let (flags, done) = if unlimited {
+        (MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE, "memory locked")
+    } else {
+        (
+            MlockAllFlags::MCL_CURRENT,
+            "memory locked as it was at the start (no CAP_IPC_LOCK, and RLIMIT_MEMLOCK is set)",
+        )
+    };
+    match mlockall(flags) {
+        Ok(()) => done.to_owned(),
         Err(why) => format!("memory not locked ({why})"),
     }
 }

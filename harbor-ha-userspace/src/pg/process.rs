@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, SystemTime};
 
-use nix::unistd::{User, geteuid, getgrouplist, setgid, setgroups, setsid, setuid};
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
+use nix::unistd::{User, geteuid, getgrouplist, getpid, getppid, setgid, setgroups, setsid, setuid};
 
 use super::Pg;
 
@@ -59,8 +61,12 @@ impl Pg {
         command
     }
 
-    /// Runs a program to its end, and kills it at the limit or when the future is dropped.
-    pub(super) async fn run(&self, command: Command, within: Duration) -> io::Result<Output> {
+    /// Runs a program to its end, and kills it at the limit, when the future is dropped, and when this process dies:
+    /// `pg_rewind` or a recovery must not go on beside the next daemon, which begins that step anew.
+    ///
+    /// To be called on a thread that lives as long as the runtime (a worker, not `spawn_blocking`).
+    pub(super) async fn run(&self, mut command: Command, within: Duration) -> io::Result<Output> {
+        dies_with_this_thread(&mut command);
         let mut command = tokio::process::Command::from(command);
         command.kill_on_drop(true);
         match tokio::time::timeout(within, command.output()).await {
@@ -103,6 +109,20 @@ impl Pg {
     }
 }
 
+/// The kernel kills what `command` starts when the thread that starts it ends, however it ends.
+///
+/// Comes after every change of user in `command`: the kernel forgets the wish at each of them.
+fn dies_with_this_thread(command: &mut Command) {
+    let parent = getpid();
+    let wish = move || {
+        prctl::set_pdeathsig(Signal::SIGKILL)?;
+        // It may have died between the fork and the wish.
+        if getppid() == parent { Ok(()) } else { Err(io::ErrorKind::Interrupted.into()) }
+    };
+    // SAFETY: between fork and exec only system calls are made, and nothing is allocated.
+    unsafe { command.pre_exec(wish) };
+}
+
 fn tail(path: &Path, from: u64) -> io::Result<String> {
     let mut file = File::open(path)?;
     let length = file.metadata()?.len();
@@ -119,4 +139,51 @@ pub(super) fn words(output: &Output) -> String {
     let keep = text.len().saturating_sub(TAIL_BYTES as usize);
     let start = (keep..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(0);
     format!("{}: {}", output.status, text[start..].trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+
+    use super::*;
+
+    /// Starts `sleep` on a thread that ends, and says how that one ended.
+    fn outlives(prepare: impl FnOnce(&mut Command) + Send + 'static) -> Option<i32> {
+        let start = move || {
+            let mut command = Command::new("sleep");
+            command.arg("60");
+            prepare(&mut command);
+            dies_with_this_thread(&mut command);
+            command.spawn().expect("`sleep` starts")
+        };
+        let mut child = std::thread::spawn(start).join().expect("no panic");
+        let begun = std::time::Instant::now();
+        while begun.elapsed() < Duration::from_secs(10) {
+            if let Some(status) = child.try_wait().expect("our child") {
+                return status.signal();
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        child.kill().and_then(|()| child.wait()).expect("our child");
+        panic!("it goes on without the thread that started it");
+    }
+
+    #[test]
+    fn a_program_dies_with_the_thread_that_started_it() {
+        assert_eq!(outlives(|_| ()), Some(libc::SIGKILL));
+    }
+
+    #[test]
+    fn a_program_of_another_user_dies_with_the_thread_that_started_it() {
+        if !geteuid().is_root() {
+            eprintln!("SKIPPED: not root, so nothing can be run as another user");
+            return;
+        }
+        let change = |command: &mut Command| {
+            let nobody = nix::unistd::Uid::from_raw(65534);
+            // SAFETY: one system call.
+            unsafe { command.pre_exec(move || Ok(setuid(nobody)?)) };
+        };
+        assert_eq!(outlives(change), Some(libc::SIGKILL));
+    }
 }

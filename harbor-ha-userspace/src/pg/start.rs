@@ -78,7 +78,10 @@ impl Pg {
         let mut child = tokio::process::Command::from(command)
             .spawn()
             .map_err(|source| StartError::Run { path: program.clone(), source })?;
-        let status = child.wait().await.map_err(|source| StartError::Run { path: program, source })?;
+        let Ok(status) = tokio::time::timeout(START_LIMIT, child.wait()).await else {
+            return Err(StartError::Slow { waited: START_LIMIT, log: self.log_since(mark) });
+        };
+        let status = status.map_err(|source| StartError::Run { path: program, source })?;
         if !status.success() {
             return Err(StartError::Died { log: self.log_since(mark) });
         }

@@ -152,3 +152,39 @@ fn the_slower_node_sets_the_deadline() {
     assert_eq!(slower(fast, slow), slow);
     assert_eq!(slower(slow, fast), slow);
 }
+
+#[test]
+fn a_packet_that_arrives_on_another_cpu_during_an_expiry_is_no_endless_silence() {
+    let mut record = Detector::default();
+    let _ = arrival(&mut record, Nanos(0), &pulse_sign());
+    // The expiry took its time at 15 ms; the packet of another CPU wrote its own, a little later, and not yet the rest.
+    record.last_arrival_ns = 15 * MS + 1;
+    assert_eq!(expiry(&mut record, Nanos(15 * MS)).event, None);
+    assert_eq!(record.state, State::Alive as u32);
+}
+
+#[test]
+fn a_living_peer_whose_deadline_was_lost_in_a_race_is_looked_after() {
+    let mut record = Detector::default();
+    let _ = arrival(&mut record, Nanos(0), &pulse_sign());
+    // The expiry that declared death wrote its last word after the packet that contradicts it.
+    record.deadline_ns = 0;
+    let next = expiry(&mut record, Nanos(15 * MS));
+    let again = next.deadline.expect("armed again");
+    assert_eq!(next.event, Some(VerdictKind::Stalled));
+    let _ = expiry(&mut record, again);
+    assert_eq!(run(&mut record, 100 * MS).last(), Some(&(30, VerdictKind::Dead)));
+}
+
+#[test]
+fn a_peer_whose_timer_was_lost_is_believed_alive_for_the_grace_and_no_longer() {
+    let mut record = Detector::default();
+    let _ = arrival(&mut record, Nanos(100 * MS), &pulse_sign());
+    assert_eq!(believable(&record, Nanos(1130 * MS - 1), Nanos(1000 * MS)), State::Alive);
+    assert_eq!(believable(&record, Nanos(1130 * MS), Nanos(1000 * MS)), State::Dead);
+    // After an advert of priority 0 nothing is awaited.
+    let last = Sign { resigns: true, always_said: true, ..pulse_sign() };
+    let _ = arrival(&mut record, Nanos(200 * MS), &last);
+    assert_eq!(believable(&record, Nanos(9000 * MS), Nanos(1000 * MS)), State::Resigned);
+    assert_eq!(believable(&Detector::default(), Nanos(9000 * MS), Nanos(1000 * MS)), State::Unknown);
+}

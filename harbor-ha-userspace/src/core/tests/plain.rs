@@ -315,3 +315,42 @@ fn an_advert_after_the_death_of_the_pulses_shows_that_the_peer_still_serves() {
     node.advert(200);
     assert!(is(&node, VrrpState::Backup));
 }
+
+#[test]
+fn addresses_that_somebody_removed_are_put_back_and_announced_but_not_in_a_race() {
+    let mut node = Node::plain(rules(100));
+    node.pass(ms(10_000));
+    node.served();
+    let stamps = node.core.takeover.unwrap().vip_ns;
+    let look = |node: &mut Node, all, any| {
+        let asked = node.now;
+        node.feed(Input::Addresses { asked, all, any }).to_vec()
+    };
+    assert!(!look(&mut node, false, false).contains(&Action::Serve), "asked before they were put up");
+    node.pass(ms(5000));
+    assert!(!look(&mut node, true, true).contains(&Action::Serve));
+    assert!(look(&mut node, false, true).contains(&Action::Serve));
+    assert!(!node.core.serving);
+    node.served();
+    assert!(node.core.serving);
+    assert_eq!(node.core.takeover.unwrap().vip_ns, stamps, "no part of the takeover");
+    node.pass(ms(100));
+    assert!(!look(&mut node, false, false).contains(&Action::Serve), "just put up");
+    assert!(node.pass(ms(2000)).contains(&Action::Serve));
+}
+
+#[test]
+fn an_address_that_a_backup_still_has_is_taken_off() {
+    let mut node = Node::plain(rules(100));
+    node.advert(200);
+    node.pass(ms(100));
+    let asked = node.now;
+    assert!(node.feed(Input::Addresses { asked, all: true, any: true }).contains(&Action::Withdraw));
+    assert!(!node.feed(Input::Addresses { asked, all: false, any: false }).contains(&Action::Withdraw));
+    // A primary that runs, and was not heard of yet, keeps it.
+    let mut node = Node::with(primary(1));
+    node.pass(ms(100));
+    let asked = node.now;
+    assert_eq!(node.core.state, VrrpState::Backup);
+    assert!(!node.feed(Input::Addresses { asked, all: true, any: true }).contains(&Action::Withdraw));
+}

@@ -297,3 +297,34 @@ fn a_peer_hears_that_a_promotion_has_begun() {
     node.dead();
     assert!(node.did.iter().any(|action| matches!(action, Action::Pulse(p) if p.flags & flag::PG_PRIMARY != 0)));
 }
+
+#[test]
+fn a_standby_that_starts_after_its_primary_died_judges_by_the_words_that_the_kernel_kept() {
+    for (flags, lsn, promotes) in [(PRIMARY | flag::SYNC, 200, true), (PRIMARY, 200, false), (PRIMARY, 100, true)] {
+        let mut node = Node::with(standby(1));
+        let kept = Verdict {
+            at: node.now,
+            last_heard: node.now,
+            kind: VerdictKind::Dead,
+            source: Source::Pulse,
+            priority: 90,
+            flags,
+            timeline: 1,
+            lsn,
+            system_identifier: 7,
+        };
+        node.feed(Input::Verdict(kept));
+        assert!(!node.did(&Action::Promote), "not before a living primary would have been heard");
+        assert_eq!(node.pass(ms(501)).contains(&Action::Promote), promotes, "{flags:x} {lsn}");
+    }
+}
+
+#[test]
+fn a_primary_that_starts_after_its_peer_died_asks_the_peers_postgresql_before_it_serves() {
+    let mut node = Node::with(primary(1));
+    node.verdict(VerdictKind::Dead, Source::Pulse, 90, PRIMARY, 1);
+    node.pass(ms(501));
+    assert_eq!(node.core.state, VrrpState::Backup);
+    node.feed(Input::PeerPostgres(Some(primary(2))));
+    assert!(node.did(&Action::Stop(StopMode::Fast)), "{:?}", node.did);
+}
