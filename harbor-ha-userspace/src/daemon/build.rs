@@ -9,8 +9,8 @@ use harbor_ha_ebpf::units::Nanos;
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::config::settings::{Settings, Sync, VrrpVersion};
-use crate::core::Rules;
 use crate::core::rules::{master_down, pulse_wait};
+use crate::core::{Rules, Terms};
 use crate::kernel::load::{self, Attached, Fresh, LoadError};
 use crate::kernel::maps::{self, Maps};
 use crate::kernel::probe::{self, Capability};
@@ -22,6 +22,7 @@ use crate::net::netlink::{Interface, LinkState, NetlinkError};
 use crate::net::pulse::{Identity, Pulses};
 use crate::net::realtime;
 use crate::pg::{OpenError, Pg};
+use crate::store::term::{TermError, TermFile};
 
 /// Why the daemon does not start. Nothing was changed on the host then.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +73,9 @@ pub enum BuildError {
     /// PostgreSQL.
     #[error(transparent)]
     Postgres(#[from] OpenError),
+    /// The terms.
+    #[error(transparent)]
+    Terms(#[from] TermError),
 }
 
 impl BuildError {
@@ -87,7 +91,8 @@ impl BuildError {
             Self::Socket { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => 77,
             Self::Kernel(error) if error.is_denied() => 77,
             Self::Socket { .. } | Self::Kernel(_) => 69,
-            Self::File { .. } => 73,
+            Self::File { .. } | Self::Terms(TermError::File { .. }) => 73,
+            Self::Terms(TermError::Content { .. }) => 78,
         }
     }
 }
@@ -111,6 +116,9 @@ pub(super) struct Parts {
     pub verdicts: Verdicts,
     pub pg: Option<Pg>,
     pub attached: Attached,
+    /// Where the terms are kept, and what they were at start.
+    pub term_file: TermFile,
+    pub terms: Terms,
     pub memory: String,
     /// To be kept once nothing can fail any more.
     pub fresh: Fresh,
@@ -138,6 +146,8 @@ pub(super) async fn parts(
             found: if found.is_empty() { "none".to_owned() } else { found.join(", ") },
         });
     }
+    let term_file = TermFile::new(&node.state_dir, &node.instance);
+    let terms = term_file.load()?;
     let pg = settings.postgres.clone().map(|postgres| Pg::open(postgres, &node.state_dir)).transpose()?;
     // From here on the host is touched: folders and a lock that may stay, then what a failure takes back.
     for folder in [&node.runtime_dir, &node.state_dir] {
@@ -171,7 +181,22 @@ pub(super) async fn parts(
     let pulses = pulses.transpose()?;
     let verdicts = Verdicts::new(verdicts).map_err(socket("verdicts"))?;
     let held = (ebpf, lock);
-    Ok((Parts { interface, adverts, announcer, pulses, maps, verdicts, pg, attached, memory, fresh, held }, link))
+    let parts = Parts {
+        interface,
+        adverts,
+        announcer,
+        pulses,
+        maps,
+        verdicts,
+        pg,
+        attached,
+        term_file,
+        terms,
+        memory,
+        fresh,
+        held,
+    };
+    Ok((parts, link))
 }
 
 /// One daemon per instance and host.

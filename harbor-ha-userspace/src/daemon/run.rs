@@ -46,7 +46,7 @@ pub async fn run(settings: Settings) -> Result<(), BuildError> {
         tokio::spawn(monitor::watch(pg, inputs.clone(), Arc::clone(&look)));
     }
     let mut performer = Performer::new(settings.clone(), inputs, look);
-    let mut core = Core::new(build::rules(&settings), clock::now());
+    let mut core = Core::new(build::rules(&settings), parts.terms, clock::now());
     let mut out = Actions::default();
     let mut terminate = signal(SignalKind::terminate()).expect("SIGTERM can be caught");
     let mut interrupt = signal(SignalKind::interrupt()).expect("SIGINT can be caught");
@@ -117,6 +117,7 @@ fn known(parts: &Parts) -> impl Iterator<Item = Input> {
             source,
             priority: known.priority as u8,
             flags: known.flags as u16,
+            term: known.term,
             timeline: known.timeline,
             lsn: known.lsn,
             system_identifier: known.system_identifier,

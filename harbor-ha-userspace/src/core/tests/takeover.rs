@@ -40,6 +40,7 @@ fn after_a_pause_nothing_is_decided_before_the_last_verdict_is_read() {
             source: Source::Pulse,
             priority: 90,
             flags,
+            term: u64::from(timeline),
             timeline,
             lsn: 1,
             system_identifier: 7,
