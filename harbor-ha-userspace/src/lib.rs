@@ -14,3 +14,4 @@ pub mod kernel;
 pub mod net;
 pub mod observe;
 pub mod pg;
+pub mod store;

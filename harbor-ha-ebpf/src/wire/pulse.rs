@@ -40,6 +40,8 @@ pub mod flag {
     pub const PG_UP: u16 = 0x0020;
     /// The sender has begun to rejoin the receiver and not ended: it is no primary, and cannot become one before.
     pub const REJOIN: u16 = 0x0040;
+    /// The sender's PostgreSQL is at rest, and was a primary when it ended; `term` is the one in which it was.
+    pub const FORMER: u16 = 0x0080;
 }
 
 /// A pulse that is authentic; whether it is fresh and from the right peer is the filter's business.

@@ -33,6 +33,8 @@ pub enum Action {
         /// Whether the peer's WAL receiver is named, or nobody.
         peer: bool,
     },
+    /// Store the terms. Ends with [`super::Done::StoreTerms`].
+    StoreTerms(super::Terms),
     /// Ask the peer's PostgreSQL for its facts. Ends with [`super::Input::PeerPostgres`].
     AskPeer,
     /// The role changed: log it, count it, tell the hooks.
@@ -55,6 +57,8 @@ pub enum StopMode {
 pub struct PulseState {
     /// Bits of `wire::pulse::flag`.
     pub flags: u16,
+    /// Term: a primary's or a former one's own, else the highest heard of.
+    pub term: u64,
     /// PostgreSQL timeline.
     pub timeline: u32,
     /// WAL position.

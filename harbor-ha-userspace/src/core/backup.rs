@@ -38,7 +38,7 @@ impl Core {
         if self.resigned && now >= self.resigned_until {
             self.resigned = false;
         }
-        let role = self.peer_role(now);
+        let role = self.peer_role();
         if matches!(role, PeerRole::Standby) {
             self.leaderless_since.get_or_insert(now);
         } else {
@@ -87,7 +87,8 @@ impl Core {
     /// PostgreSQL is a standby.
     fn as_standby(&mut self, now: Nanos, role: PeerRole, facts: &PgFacts, out: &mut Actions) {
         // The peer's adverts say nothing of its PostgreSQL: without pulses its server is asked.
-        if self.peer.pulse.state == State::Unknown && matches!(role, PeerRole::Primary | PeerRole::Unknown) {
+        let pulses_tell = self.peer.pulse.state != State::Unknown && role != PeerRole::Unknown;
+        if !pulses_tell && matches!(role, PeerRole::Primary | PeerRole::Unknown) {
             self.ask(now, out);
         }
         // A standby names nobody, so that it waits for nobody once it is promoted.
@@ -97,7 +98,7 @@ impl Core {
         }
         let take_over = match role {
             PeerRole::Dead | PeerRole::Resigned => true,
-            PeerRole::Unknown => now >= self.silence_until,
+            PeerRole::Unknown => now >= self.silence_until && self.peer_has_no_primary(),
             PeerRole::Standby => self.peer_cannot_serve(now, facts),
             PeerRole::Primary => false,
         };
@@ -132,12 +133,19 @@ impl Core {
         }
     }
 
+    /// Never heard, the peer's server was asked: it is a standby, or does not answer. A primary without its daemon is
+    /// still a primary.
+    fn peer_has_no_primary(&self) -> bool {
+        self.peer.postgres.as_ref().map_or(self.unanswered, |theirs| theirs.in_recovery)
+    }
+
     /// May this standby be promoted?
     pub(super) fn may_promote(&self, facts: &PgFacts) -> Result<(), NotPromotable> {
         if let Some((ours, theirs)) = self.other_cluster() {
             return Err(NotPromotable::OtherCluster { ours, theirs });
         }
-        promotable(Some(facts), self.peer.last_primary.as_ref(), self.rules.sync_required)
+        promotable(Some(facts), self.peer.last_primary.as_ref(), self.rules.sync_required)?;
+        if self.may_take_term() { Ok(()) } else { Err(NotPromotable::TermNotStored) }
     }
 
     /// The system identifiers, ours and the peer's, when they differ: the two can never replicate.
@@ -237,7 +245,16 @@ impl Core {
                 }
             },
         };
-        if claim {
+        if claim && self.is_outdated() && role != PeerRole::Standby {
+            // The peer may have been the later one, or have seen it.
+            self.why = format!(
+                "this node was the primary of term {}, and of term {} another one: it does not serve before that one, or \
+                 its standby, is heard. If it is gone for good, stop the daemon, remove the file of the terms in \
+                 `node.state_dir`, and start it again",
+                self.terms.claim(),
+                self.known_term()
+            );
+        } else if claim && self.terms_are_stored() {
             self.begin_takeover(now);
             self.begin_serving(now, "PostgreSQL of this node is the primary", out);
         }
@@ -258,6 +275,10 @@ impl Core {
             self.stalled_since = None;
             self.op = Some(Op::Start);
             out.push(Action::Start { standby: true });
+            return;
+        }
+        if !rest.standby_signal && !rest.rejoin_pending && !self.terms_are_stored() {
+            // In which term it was a primary must survive whatever comes now.
             return;
         }
         if peer_is_primary {
@@ -281,6 +302,10 @@ impl Core {
             out.push(Action::Start { standby: false });
             return;
         }
+        if role == PeerRole::Standby && self.peer.pulse.flags & flag::FORMER != 0 {
+            self.two_former_primaries(rest, out);
+            return;
+        }
         match &self.peer.postgres {
             Some(theirs) if theirs.timeline <= rest.timeline => {
                 self.op = Some(Op::Start);
@@ -296,6 +321,24 @@ impl Core {
                             so this node does not start until the peer tells"
                         .to_owned();
             }
+        }
+    }
+
+    /// Both were primaries, and both are at rest: the later one starts, the other one rejoins it.
+    fn two_former_primaries(&mut self, rest: &AtRest, out: &mut Actions) {
+        let (ours, theirs) = (self.terms.claim(), self.peer.pulse.term);
+        if ours > theirs && !self.is_outdated() {
+            self.op = Some(Op::Start);
+            self.why = format!("both nodes were primaries, this one later (term {ours} against {theirs}): it starts");
+            out.push(Action::Start { standby: false });
+        } else if ours < theirs {
+            self.why =
+                format!("both nodes were primaries, the peer later (term {theirs} against {ours}): it shall start");
+        } else {
+            self.why = format!(
+                "both nodes were primaries in term {ours}, on timeline {}: start the one that you trust with pg_ctl",
+                rest.timeline
+            );
         }
     }
 

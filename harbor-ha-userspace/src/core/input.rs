@@ -53,6 +53,8 @@ pub struct Verdict {
     pub priority: u8,
     /// Pulses: flags.
     pub flags: u16,
+    /// Pulses: term.
+    pub term: u64,
     /// Pulses: PostgreSQL timeline.
     pub timeline: u32,
     /// Pulses: WAL position.
@@ -91,6 +93,8 @@ pub enum Done {
     Start(Result<(), String>),
     /// The node is a streaming standby again.
     Rejoin(Result<(), String>),
+    /// These terms are on disk.
+    StoreTerms(Result<super::Terms, String>),
     /// This `synchronous_standby_names` is in force.
     SetSync(Result<String, String>),
 }

@@ -192,6 +192,12 @@ impl Core {
             // Timelines of two clusters say nothing of each other: whoever serves goes on.
             return;
         }
+        let theirs = self.peer.pulse_term();
+        if let Some(theirs) = theirs.filter(|&theirs| theirs != self.terms.claim()) {
+            self.peer.postgres = None;
+            self.compare(now, ("term", self.terms.claim(), theirs), out);
+            return;
+        }
         let by_pulse = self.peer.pulse_timeline();
         // An answer counts once: the next comparison asks anew.
         let answer = || self.peer.postgres.as_ref().filter(|theirs| !theirs.in_recovery).map(|theirs| theirs.timeline);
@@ -205,8 +211,18 @@ impl Core {
     }
 
     pub(super) fn compare_timelines(&mut self, now: Nanos, ours: u32, theirs: u32, out: &mut Actions) {
+        self.compare(now, ("timeline", ours, theirs), out);
+    }
+
+    /// The later one of two primaries is the truth, by term or, where terms say nothing, by timeline.
+    fn compare<N: Ord + std::fmt::Display>(
+        &mut self,
+        now: Nanos,
+        (what, ours, theirs): (&str, N, N),
+        out: &mut Actions,
+    ) {
         if theirs > ours {
-            self.why = format!("the peer is a primary on timeline {theirs}, this node on {ours}: standing down");
+            self.why = format!("the peer is a primary of {what} {theirs}, this node of {ours}: standing down");
             self.stop(StopMode::Fast, After { resign: false, exit: false }, out);
         } else if theirs < ours {
             if self.state == VrrpState::Master {
@@ -217,13 +233,13 @@ impl Core {
                     out.push(Action::Announce(1));
                 }
             } else {
-                self.begin_serving(now, "the peer is a primary on an earlier timeline", out);
+                self.begin_serving(now, &format!("the peer is a primary of an earlier {what}"), out);
             }
         } else if self.outranks_peer() && (self.state == VrrpState::Master || self.peer.role() != PeerRole::Primary) {
             // Of two that serve, or of two that do not, the stronger one; else the one that serves.
-            self.why = format!("two primaries on timeline {ours}; this one goes on, the other one must be looked at");
+            self.why = format!("two primaries of {what} {ours}; this one goes on, the other one must be looked at");
         } else {
-            self.why = format!("two primaries on timeline {ours}; this one stands down and has to be looked at");
+            self.why = format!("two primaries of {what} {ours}; this one stands down and has to be looked at");
             self.stop(StopMode::Fast, After { resign: false, exit: false }, out);
         }
     }

@@ -28,6 +28,7 @@ pub mod promotable;
 pub mod rules;
 pub mod snapshot;
 mod state;
+mod term;
 #[cfg(test)]
 mod tests;
 
@@ -43,6 +44,7 @@ use promotable::NotPromotable;
 pub use rules::Rules;
 use snapshot::Takeover;
 pub use state::VrrpState;
+pub use term::Terms;
 
 /// The heavy action that runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +102,12 @@ pub struct Core {
     since: Nanos,
     why: String,
     link: Option<bool>,
+    /// On disk.
+    terms: Terms,
+    /// A write of them is under way.
+    storing: bool,
+    store_at: Nanos,
+    store_error: Option<String>,
     local: Local,
     /// When the last action on PostgreSQL ended.
     local_since: Nanos,
@@ -159,14 +167,18 @@ const DRAIN: Nanos = Nanos::from_millis(1);
 const RESIGN_PATIENCE: Nanos = Nanos::from_secs(30);
 
 impl Core {
-    /// A node that knows nothing yet.
-    pub fn new(rules: Rules, now: Nanos) -> Self {
+    /// A node that knows nothing yet but its terms.
+    pub fn new(rules: Rules, terms: Terms, now: Nanos) -> Self {
         Self {
             rules,
             state: VrrpState::Init,
             since: now,
             why: "just started".to_owned(),
             link: None,
+            terms,
+            storing: false,
+            store_at: now,
+            store_error: None,
             local: Local::Unknown,
             local_since: Nanos(0),
             no_answers: 0,
@@ -225,6 +237,7 @@ impl Core {
                 self.unanswered = facts.is_none();
                 self.peer.answered(facts);
             }
+            Input::Done(Done::StoreTerms(result)) => self.stored(now, result),
             Input::Done(done) => self.on_done(now, done, out),
             Input::Command(Command::Terminate) => self.leave = Some(Leave::Terminate),
             // Meant for the primary of this moment; and an end that was asked for is not taken back.
@@ -235,6 +248,7 @@ impl Core {
             }
         }
         self.settle(now, out);
+        self.settle_terms(now, out);
         self.tell_peer(out);
         self.check_invariants();
         out.set_wake(if self.ended { None } else { self.next_deadline(now) });
@@ -312,10 +326,11 @@ impl Core {
         }
     }
 
-    /// What the peer does, as far as this node was able to hear it.
-    fn peer_role(&self, now: Nanos) -> PeerRole {
+    /// What the peer does, as far as this node was able to hear it: an end from before it could hear is no news, the
+    /// peer may have served and fallen silent since.
+    fn peer_role(&self) -> PeerRole {
         match self.peer.role() {
-            PeerRole::Dead | PeerRole::Resigned if !self.heard && now < self.silence_until => PeerRole::Unknown,
+            PeerRole::Dead | PeerRole::Resigned if !self.heard => PeerRole::Unknown,
             role => role,
         }
     }
@@ -371,6 +386,8 @@ impl Core {
             self.local_since = now;
         }
         match done {
+            // Taken in before, as it changes nothing of PostgreSQL.
+            Done::StoreTerms(_) => {}
             Done::Promote(result) => self.promoted(now, result, out),
             Done::Serve(result) => self.served(now, result),
             Done::Checkpoint => {
@@ -547,6 +564,7 @@ impl Core {
             }
             Local::Rest(rest) => {
                 set(flag::REJOIN, rest.rejoin_pending);
+                set(flag::FORMER, !rest.rejoin_pending && !rest.standby_signal);
                 pulse.timeline = rest.timeline;
                 pulse.system_identifier = rest.system_identifier;
             }
@@ -556,6 +574,7 @@ impl Core {
                 pulse.system_identifier = self.pulse.system_identifier;
             }
         }
+        pulse.term = self.pulse_term();
         if pulse != self.pulse {
             self.pulse = pulse;
             out.push(Action::Pulse(pulse));
@@ -591,6 +610,7 @@ impl Core {
             future(self.backlog_until),
             future(self.retry_at),
             future(self.sync_retry_at),
+            future(self.store_at),
             future(self.ask_at),
         ]
         .into_iter()

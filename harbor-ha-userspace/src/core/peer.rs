@@ -18,10 +18,12 @@ pub struct Heartbeat {
     pub flags: u16,
     /// Pulses: last timeline.
     pub timeline: u32,
+    /// Pulses: last term.
+    pub term: u64,
 }
 
 impl Heartbeat {
-    const NEVER: Self = Self { state: State::Unknown, priority: 0, flags: 0, timeline: 0 };
+    const NEVER: Self = Self { state: State::Unknown, priority: 0, flags: 0, timeline: 0, term: 0 };
 }
 
 /// The last sign that the peer gave as a primary: what a takeover must not fall behind.
@@ -46,6 +48,8 @@ pub struct Peer {
     pub inherited: bool,
     /// An advert came after the pulses had died: it serves, and only its pulses are lost.
     pub outlived: bool,
+    /// The highest term that its pulses said; 0 when none did.
+    pub term: u64,
     /// Its PostgreSQL system identifier, 0 when not known.
     pub system_identifier: u64,
     /// Its PostgreSQL, when it last answered; `None` when it did not.
@@ -77,6 +81,7 @@ impl Default for Peer {
             pulse: Heartbeat::NEVER,
             inherited: false,
             outlived: false,
+            term: 0,
             system_identifier: 0,
             postgres: None,
             last_primary: None,
@@ -115,8 +120,10 @@ impl Peer {
                 heartbeat.priority = verdict.priority;
                 heartbeat.flags = verdict.flags;
                 heartbeat.timeline = verdict.timeline;
+                heartbeat.term = verdict.term;
             }
         }
+        self.term = self.term.max(verdict.term);
         if verdict.system_identifier != 0 {
             self.system_identifier = verdict.system_identifier;
         }
@@ -162,6 +169,12 @@ impl Peer {
     /// Its timeline, by pulse or by its own PostgreSQL.
     pub fn timeline(&self) -> Option<u32> {
         self.pulse_timeline().or_else(|| self.postgres.as_ref().map(|facts| facts.timeline))
+    }
+
+    /// Its term by living pulses.
+    pub fn pulse_term(&self) -> Option<u64> {
+        let by_pulse = matches!(self.pulse.state, State::Alive | State::Resigned).then_some(self.pulse.term);
+        by_pulse.filter(|&term| term != 0)
     }
 
     /// Its timeline by living pulses.

@@ -22,6 +22,8 @@ pub enum NotPromotable {
     },
     /// Replication is synchronous, and this node has never heard of a primary since it started.
     NeverHeard,
+    /// The term of a takeover is not on disk, or not yet.
+    TermNotStored,
     /// The peer's PostgreSQL is another cluster.
     OtherCluster {
         /// Our system identifier.
@@ -52,6 +54,10 @@ impl std::fmt::Display for NotPromotable {
                 f,
                 "this node has not heard of a primary since it started, so it cannot know whether it has every \
                  acknowledged write"
+            ),
+            Self::TermNotStored => write!(
+                f,
+                "the term of a takeover is not on disk; if this stays, look at the space and the rights of `node.state_dir`"
             ),
             Self::OtherCluster { ours, theirs } => write!(
                 f,

@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::facts::PgFacts;
 use super::peer::PeerRole;
 use super::promotable::NotPromotable;
-use super::{Core, Local, Op, VrrpState};
+use super::{Core, Local, Op, Terms, VrrpState};
 
 /// Stamps of the last takeover, `CLOCK_MONOTONIC` nanoseconds; 0: not reached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -36,6 +36,8 @@ pub struct Snapshot {
     pub role: &'static str,
     /// VRRP state.
     pub vrrp: VrrpState,
+    /// What is stored of terms.
+    pub terms: Option<Terms>,
     /// Since when, `CLOCK_MONOTONIC` nanoseconds.
     pub since_ns: u64,
     /// In a sentence.
@@ -85,6 +87,7 @@ impl Core {
         Snapshot {
             role: self.role(),
             vrrp: self.state,
+            terms: self.rules.postgres.then_some(self.terms),
             since_ns: self.since.0,
             why: self.why.clone(),
             peer: PeerView {

@@ -4,6 +4,7 @@ mod demote;
 mod plain;
 mod rejoin;
 mod takeover;
+mod terms;
 mod walk;
 
 use harbor_ha_ebpf::records::{Source, VerdictKind};
@@ -25,8 +26,10 @@ struct Node {
     core: Core,
     now: Nanos,
     out: Actions,
-    /// What the last step caused.
+    /// What the last step caused, without what the disk answers at once.
     did: Vec<Action>,
+    /// How the disk answers.
+    disk: Result<(), String>,
 }
 
 fn rules(priority: u8) -> Rules {
@@ -76,7 +79,11 @@ fn announces(actions: &[Action]) -> usize {
 impl Node {
     fn new(rules: Rules) -> Self {
         let now = ms(10_000);
-        Self { core: Core::new(rules, now), now, out: Actions::default(), did: Vec::new() }
+        Self::of_terms(rules, Terms { seen: 1, mine: 1, reserved: 0 }, now)
+    }
+
+    fn of_terms(rules: Rules, terms: Terms, now: Nanos) -> Self {
+        Self { core: Core::new(rules, terms, now), now, out: Actions::default(), did: Vec::new(), disk: Ok(()) }
     }
 
     /// Plain VRRP, the link is up.
@@ -88,7 +95,11 @@ impl Node {
 
     /// With pulses and a PostgreSQL that says this; the link is up.
     fn with(facts: PgFacts) -> Self {
-        let mut node = Self::new(Rules { postgres: true, start_wait: ms(500), ..rules(100) });
+        let term = u64::from(facts.timeline);
+        let mine = if facts.in_recovery { 0 } else { term };
+        let reserved = if facts.in_recovery { term + 1 } else { 0 };
+        let rules = Rules { postgres: true, start_wait: ms(500), ..rules(100) };
+        let mut node = Self::of_terms(rules, Terms { seen: term, mine, reserved }, ms(10_000));
         node.feed(Input::Link(true));
         node.says(facts);
         node
@@ -113,6 +124,12 @@ impl Node {
     fn feed(&mut self, input: Input) -> &[Action] {
         self.core.handle(self.now, input, &mut self.out);
         self.did = self.out.drain().collect();
+        while let Some(at) = self.did.iter().position(|action| matches!(action, Action::StoreTerms(_))) {
+            let Action::StoreTerms(terms) = self.did.remove(at) else { unreachable!() };
+            let stored = Done::StoreTerms(self.disk.clone().map(|()| terms));
+            self.core.handle(self.now, Input::Done(stored), &mut self.out);
+            self.did.extend(self.out.drain());
+        }
         assert!(self.out.wake_at().is_none_or(|at| at > self.now), "a deadline in the past: {:?}", self.core);
         &self.did
     }
@@ -138,6 +155,7 @@ impl Node {
             source,
             priority,
             flags,
+            term: u64::from(timeline),
             timeline,
             lsn: 100,
             system_identifier: 7,

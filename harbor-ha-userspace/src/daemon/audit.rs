@@ -70,8 +70,8 @@ fn unsaid(record: &Detector, believed: &Heartbeat, now: Nanos) -> Option<Verdict
         (State::Resigned, State::Alive | State::Dead) => Some(VerdictKind::Resigned),
         (State::Alive, State::Dead | State::Resigned | State::Unknown) => Some(VerdictKind::Alive),
         (State::Alive, State::Alive) => {
-            let said = (believed.flags, believed.timeline, believed.priority);
-            let says = (record.flags as u16, record.timeline, record.priority as u8);
+            let said = (believed.flags, believed.timeline, believed.priority, believed.term);
+            let says = (record.flags as u16, record.timeline, record.priority as u8, record.term);
             (said != says).then_some(VerdictKind::Said)
         }
     }
@@ -86,6 +86,7 @@ pub(super) fn of_record(record: &Detector, source: Source, kind: VerdictKind, at
         source,
         priority: record.priority as u8,
         flags: record.flags as u16,
+        term: record.term,
         timeline: record.timeline,
         lsn: record.lsn,
         system_identifier: record.system_identifier,
@@ -118,7 +119,7 @@ mod tests {
     }
 
     fn believes(state: State, flags: u16) -> Heartbeat {
-        Heartbeat { state, priority: 90, flags, timeline: 2 }
+        Heartbeat { state, priority: 90, flags, timeline: 2, term: 0 }
     }
 
     /// Two looks, as the loop makes them.

@@ -8,8 +8,8 @@ use harbor_ha_ebpf::units::Nanos;
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::config::settings::{Settings, Sync, VrrpVersion};
-use crate::core::Rules;
 use crate::core::rules::{master_down, pulse_wait};
+use crate::core::{Rules, Terms};
 use crate::kernel::load::{self, Attached, Attachment, Fresh, LoadError};
 use crate::kernel::maps::{self, Maps};
 use crate::kernel::probe::{self, Capability};
@@ -21,6 +21,7 @@ use crate::net::netlink::{Interface, NetlinkError};
 use crate::net::pulse::{Identity, Pulses};
 use crate::net::{clock, realtime, sequence};
 use crate::pg::{OpenError, Pg};
+use crate::store::term::{TermError, TermFile};
 
 /// Why the daemon does not start. Nothing was changed on the host then.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +75,9 @@ pub enum BuildError {
     /// It ran, and something that it is built on is no more. It has left the service in order.
     #[error("{0}; harbor-ha has to be started anew")]
     Lost(String),
+    /// The terms.
+    #[error(transparent)]
+    Terms(#[from] TermError),
 }
 
 impl BuildError {
@@ -89,7 +93,8 @@ impl BuildError {
             Self::Socket { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => 77,
             Self::Kernel(error) if error.is_denied() => 77,
             Self::Socket { .. } | Self::Kernel(_) => 69,
-            Self::File { .. } => 73,
+            Self::File { .. } | Self::Terms(TermError::File { .. }) => 73,
+            Self::Terms(TermError::Content { .. }) => 78,
         }
     }
 }
@@ -115,6 +120,9 @@ pub(super) struct Parts {
     pub attached: Attached,
     /// The program listened since an earlier run.
     pub adopted: bool,
+    /// Where the terms are kept, and what they were at start.
+    pub term_file: TermFile,
+    pub terms: Terms,
     pub memory: String,
     /// To be kept once nothing can fail any more.
     pub fresh: Fresh,
@@ -140,6 +148,8 @@ pub(super) async fn parts(settings: &Settings) -> Result<Parts, BuildError> {
             found: if found.is_empty() { "none".to_owned() } else { found.join(", ") },
         });
     }
+    let term_file = TermFile::new(&node.state_dir, &node.instance);
+    let terms = term_file.load()?;
     let pg = settings.postgres.clone().map(|postgres| Pg::open(postgres, &node.state_dir)).transpose()?;
     // From here on the host is touched: folders and a lock that may stay, then what a failure takes back.
     for folder in [&node.runtime_dir, &node.state_dir] {
@@ -178,7 +188,23 @@ pub(super) async fn parts(settings: &Settings) -> Result<Parts, BuildError> {
     let pulses = pulses.transpose()?;
     let verdicts = Verdicts::new(verdicts).map_err(socket("verdicts"))?;
     let held = (ebpf, lock);
-    Ok(Parts { interface, adverts, announcer, pulses, maps, verdicts, pg, attached, adopted, memory, fresh, held })
+    let parts = Parts {
+        interface,
+        adverts,
+        announcer,
+        pulses,
+        maps,
+        verdicts,
+        pg,
+        attached,
+        adopted,
+        term_file,
+        terms,
+        memory,
+        fresh,
+        held,
+    };
+    Ok(parts)
 }
 
 /// One daemon per instance and host.

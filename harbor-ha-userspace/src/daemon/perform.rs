@@ -102,6 +102,16 @@ impl Performer {
                 tracing::info!(names, ok = result.is_ok(), "synchronous_standby_names");
                 Done::SetSync(result.map(|()| names).map_err(|error| error.to_string()))
             }),
+            Action::StoreTerms(terms) => {
+                let (file, inputs) = (parts.term_file.clone(), self.inputs.clone());
+                tokio::spawn(async move {
+                    // A disk may take its time: not on a thread of the runtime.
+                    let stored =
+                        tokio::task::spawn_blocking(move || file.save(&terms).map_err(|error| error.to_string()));
+                    let result = stored.await.unwrap_or_else(|panic| Err(panic.to_string()));
+                    let _ended = inputs.send(Input::Done(Done::StoreTerms(result.map(|()| terms)))).await;
+                });
+            }
             Action::AskPeer => {
                 if let Some(pg) = parts.pg.clone() {
                     let inputs = self.inputs.clone();

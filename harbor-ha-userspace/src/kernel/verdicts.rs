@@ -80,6 +80,7 @@ fn read(bytes: &[u8]) -> Option<Verdict> {
         source: Source::from_u32(record.source)?,
         priority: record.priority as u8,
         flags: record.flags as u16,
+        term: record.term,
         timeline: record.timeline,
         lsn: record.lsn,
         system_identifier: record.system_identifier,

@@ -202,6 +202,7 @@ impl Sender {
         // next tick says it.
         if let Ok(state) = self.shared.state.try_lock() {
             self.pulse.flags = state.flags;
+            self.pulse.term = state.term;
             self.pulse.timeline = state.timeline;
             self.pulse.lsn = state.lsn;
             self.pulse.system_identifier = state.system_identifier;

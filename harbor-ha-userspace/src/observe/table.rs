@@ -20,6 +20,9 @@ pub fn render(status: &Value) -> String {
         format!("{} for {} (vrrp {})", word(&status["role"]).to_uppercase(), age(since), word(&status["vrrp"])),
     );
     line("why", word(&status["why"]));
+    if let Some(terms) = status["terms"].as_object() {
+        line("term", term(terms));
+    }
     if status["operation"] != "none" {
         line("running", word(&status["operation"]));
     }
@@ -58,6 +61,19 @@ fn word(value: &Value) -> String {
         Value::Null => "-".to_owned(),
         other => other.to_string(),
     }
+}
+
+fn term(terms: &serde_json::Map<String, Value>) -> String {
+    let number = |name: &str| terms.get(name).and_then(Value::as_u64).unwrap_or(0);
+    let mut text = format!("{} seen", number("seen"));
+    text += &match number("mine") {
+        0 => ", never a primary".to_owned(),
+        mine => format!(", primary in {mine}"),
+    };
+    if number("reserved") != 0 {
+        text += &format!(", would take over in {}", number("reserved"));
+    }
+    text
 }
 
 fn peer(status: &Value) -> String {

@@ -62,6 +62,10 @@ impl World {
                 pg.names = !names.is_empty();
                 Done::SetSync(Ok(names))
             }
+            Done::StoreTerms(Ok(terms)) => {
+                self.hosts[i].disk = terms;
+                Done::StoreTerms(Ok(terms))
+            }
             done => done,
         }
     }

@@ -1,6 +1,6 @@
 //! Two hosts with a core, a detector (the kernel's own functions) and a model of PostgreSQL each.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use harbor_ha_ebpf::records::{Detector, State};
 
@@ -30,6 +30,8 @@ pub struct World {
     pub sync: bool,
     /// Without pulses.
     pub adverts: bool,
+    /// Who served in which term.
+    primaries: BTreeMap<u64, usize>,
 }
 
 impl World {
@@ -41,6 +43,7 @@ impl World {
             frozen_until: Nanos(0),
             link: true,
             pg: Server { running: true, signal, timeline: 1, lsn: 1, ..Server::default() },
+            disk: Terms::default(),
             heard: Detector::default(),
             said: PulseState::default(),
             queue: VecDeque::new(),
@@ -62,6 +65,7 @@ impl World {
             tell,
             sync: !seed.is_multiple_of(3),
             adverts: seed % 4 == 3,
+            primaries: BTreeMap::new(),
         }
     }
 
@@ -240,7 +244,7 @@ impl World {
             sync_required: self.sync,
             ..rules(100)
         };
-        host.core = Some(Core::new(rules, self.now));
+        host.core = Some(Core::new(rules, host.disk, self.now));
         (host.out, host.said) = (Actions::default(), PulseState::default());
         (host.answer_at, host.pg.ended) = (None, false);
         host.queue.clear();
@@ -306,6 +310,7 @@ impl World {
         for action in actions {
             self.perform(i, action);
         }
+        self.check_term(i);
     }
 
     fn perform(&mut self, i: usize, action: Action) {
@@ -350,19 +355,29 @@ impl World {
                 let names = if peer { "peer" } else { "" };
                 (ms(self.below(20)), Done::SetSync(result().map(|()| names.to_owned())))
             }
+            Action::StoreTerms(terms) => (ms(self.below(20)), Done::StoreTerms(result().map(|()| terms))),
             Action::Advert(priority) => {
                 self.advert(i, priority);
                 return;
             }
             Action::Announce(_) | Action::Withdraw | Action::Report(_) => return,
         };
-        if !matches!(done, Done::SetSync(_)) {
+        if !matches!(done, Done::SetSync(_) | Done::StoreTerms(_)) {
             let host = &mut self.hosts[i];
             let second = self.now.0 / (1000 * MS);
             host.heavy = if host.heavy.0 == second { (second, host.heavy.1 + 1) } else { (second, 1) };
             assert!(host.heavy.1 < 20, "a storm of heavy actions: {:?}", host.core);
         }
         self.hosts[i].coming.push((self.now.after(length), done));
+    }
+
+    /// I3: of each term one primary, ever.
+    fn check_term(&mut self, i: usize) {
+        let Some(core) = self.hosts[i].core.as_ref().filter(|core| core.serving) else { return };
+        let term = core.terms.claim();
+        assert!(self.hosts[i].disk.claim() >= term, "{i} serves in a term that is not on disk: {core:?}");
+        let holder = *self.primaries.entry(term).or_insert(i);
+        assert!(holder == i || self.adverts, "two primaries of term {term}");
     }
 
     fn check_promote(&self, i: usize) {

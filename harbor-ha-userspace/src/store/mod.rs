@@ -1,0 +1,3 @@
+//! What outlives the daemon: written whole, synced, renamed into place.
+
+pub mod term;
