@@ -134,7 +134,7 @@ impl Performer {
             }
             Action::Report(report) => {
                 if report.from == report.to {
-                    tracing::warn!(why = report.why, "refused");
+                    tracing::warn!(state = %report.to, why = report.why, "not as it should be");
                 } else {
                     tracing::info!(from = %report.from, to = %report.to, why = report.why, "role changed");
                     // `systemctl status` shows it.
