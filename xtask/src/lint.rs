@@ -1,4 +1,4 @@
-//! `cargo xtask lint`: the formatter and clippy, as they judge in `cargo xtask test`.
+//! `cargo xtask lint`: the formatter, clippy and rustdoc, as they judge in `cargo xtask test`.
 
 use std::process::Stdio;
 
@@ -6,14 +6,15 @@ use anyhow::{Context, Result, ensure};
 
 use crate::{cargo, setup};
 
-/// Both judges; the second is not asked when the first is not content, as its answer takes minutes.
+/// The judges in turn; none is asked after one that is not content, as clippy's answer takes minutes.
 ///
 /// # Errors
 /// A judge is missing, or not content; its own words are above.
 pub fn verb(ready: &setup::Ready) -> Result<()> {
     run(ready, "fmt", &["fmt", "--all", "--check"])?;
     // Same profile and environment as the build, so that the build script runs once for both.
-    run(ready, "clippy", &["clippy", "--release", "--workspace", "--all-targets", "--", "--deny", "warnings"])
+    run(ready, "clippy", &["clippy", "--release", "--workspace", "--all-targets", "--", "--deny", "warnings"])?;
+    run(ready, "rustdoc", &["doc", "--release", "--workspace", "--no-deps"])
 }
 
 /// Why it cannot be run here, when it cannot.
@@ -30,7 +31,7 @@ pub fn missing() -> Option<String> {
 fn run(ready: &setup::Ready, what: &str, arguments: &[&str]) -> Result<()> {
     eprintln!("lint: cargo {}", arguments.join(" "));
     let mut cargo = cargo::command();
-    cargo.args(arguments);
+    cargo.args(arguments).env("RUSTDOCFLAGS", "--deny warnings");
     if !ready.can_build_ebpf() {
         cargo.env("AYA_BUILD_SKIP", "1");
     }

@@ -46,7 +46,7 @@ enum Verb {
         #[arg(value_enum)]
         suite: Option<test::Suite>,
     },
-    /// Formatter and clippy; part of `test pure`.
+    /// Formatter, clippy and rustdoc; part of `test pure`.
     Lint,
     /// Sizes of files and direction between rooms; part of `test pure`.
     Tidy,

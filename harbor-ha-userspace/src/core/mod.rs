@@ -1,7 +1,7 @@
 //! The pure core: `handle(now, input) -> actions`. No clock, no socket, no tokio, no file.
 //!
 //! Holds the VRRP states and the plans for takeover, demotion and rejoin. Driven by the daemon's loop and, with the
-//! same code, by tests. One heavy action on PostgreSQL runs at a time ([`Op`]); its end comes back as [`Input::Done`].
+//! same code, by tests. One heavy action on PostgreSQL runs at a time (`Op`); its end comes back as [`Input::Done`].
 //!
 //! ```text
 //!            link, PostgreSQL known           silence, resignation: promote

@@ -1,7 +1,7 @@
 //! The client: inserts numbered rows through the virtual address and keeps every acknowledgement.
 //!
-//! In calm one connection writes every few milliseconds. Once no acknowledgement came for [`PATIENCE`], new
-//! connections are tried every [`EVERY`], side by side, as a SYN that went to a dead card is repeated by the
+//! In calm one connection writes every few milliseconds. Once no acknowledgement came for `PATIENCE`, new
+//! connections are tried every `EVERY`, side by side, as a SYN that went to a dead card is repeated by the
 //! kernel only after a second. The first insert that is acknowledged ends the storm, and its connection
 //! becomes the calm one. An insert whose fate is unknown is never repeated: a fresh number follows it, so an
 //! acknowledged number that is not in the table is a lost row and nothing else.
