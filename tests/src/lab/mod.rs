@@ -184,7 +184,13 @@ impl Lab {
     pub fn find(run: Option<&str>) -> Result<Self> {
         let state = match run {
             Some(run) => State::load(run).with_context(|| format!("no lab `{run}`"))?,
-            None => State::all().pop().context("no lab is up: cargo xtask lab up")?,
+            // One that somebody left up for a look, before one that a run or a test works with.
+            None => {
+                let mut all = State::all();
+                let left = all.iter().rposition(|state| state.owner.is_none());
+                let newest = all.len().checked_sub(1).context("no lab is up: cargo xtask lab up")?;
+                all.swap_remove(left.unwrap_or(newest))
+            }
         };
         Ok(Self { state, ours: false })
     }

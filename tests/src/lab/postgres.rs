@@ -23,6 +23,7 @@ const SLOT: &str = "harbor_ha";
 const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// Small buffers, as two servers share a machine; connections for a client that tries many times at once;
+/// shared memory below the data directory, where a killed server's is deleted with it, and
 /// quick retries, as a standby that waits 5 s for its primary makes a test wait too. fsync stays on.
 const SETTINGS: &str = "\
 listen_addresses = '*'
@@ -30,6 +31,7 @@ port = 5432
 max_connections = 300
 superuser_reserved_connections = 20
 shared_buffers = 32MB
+dynamic_shared_memory_type = mmap
 wal_level = replica
 wal_log_hints = on
 hot_standby = on

@@ -11,7 +11,7 @@ use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill};
 
 use super::state::{self, Owner, State};
-use super::{netns, residue};
+use super::{Side, netns, residue};
 
 /// Kills, unmounts, deletes.
 pub fn down(state: &State) {
@@ -26,6 +26,7 @@ pub fn down(state: &State) {
     for folder in [&state.folder(), &state.home] {
         kill_below(folder);
     }
+    forget_shared_memory(&state.home);
     let _ = umount2(&state.bpffs(), MntFlags::MNT_DETACH);
     for name in state.namespaces() {
         if netns::path(&name).exists() {
@@ -45,6 +46,24 @@ pub fn down(state: &State) {
     let _ = fs::remove_file(state::index().join(&state.run));
     let _ = fs::remove_dir(state::index());
     let _ = fs::remove_file(state::labs().join(format!(".{}.lock", state.run)));
+}
+
+/// The small System V segment by which a server keeps others off its data directory outlives a kill. Its id is in line 7
+/// of `postmaster.pid`; one that somebody is attached to is not ours to remove.
+fn forget_shared_memory(home: &Path) {
+    for side in Side::BOTH {
+        let pid_file = home.join(side.name()).join("data/postmaster.pid");
+        let text = fs::read_to_string(pid_file).unwrap_or_default();
+        let id = text.lines().nth(6).and_then(|line| line.split_whitespace().nth(1)).and_then(|id| id.parse().ok());
+        let Some(id): Option<libc::c_int> = id else { continue };
+        // SAFETY: `shmctl` fills the structure, which is plain numbers, and keeps no pointer.
+        unsafe {
+            let mut about: libc::shmid_ds = std::mem::zeroed();
+            if libc::shmctl(id, libc::IPC_STAT, &mut about) == 0 && about.shm_nattch == 0 {
+                libc::shmctl(id, libc::IPC_RMID, std::ptr::null_mut());
+            }
+        }
+    }
 }
 
 /// Programs that were started in the lab's folder but left its namespaces (`initdb`, for one).
