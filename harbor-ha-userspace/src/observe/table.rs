@@ -79,7 +79,10 @@ fn term(terms: &serde_json::Map<String, Value>) -> String {
 fn peer(status: &Value) -> String {
     let peer = &status["peer"];
     let alive = if peer["alive"] == true { "alive" } else { "NOT alive" };
-    format!("{alive}, {}, priority {}, timeline {}", word(&peer["role"]), peer["priority"], word(&peer["timeline"]))
+    // 0 was never configured: it is not known.
+    let priority = peer["priority"].as_u64().filter(|&priority| priority != 0);
+    let priority = priority.map_or_else(|| "-".to_owned(), |priority| priority.to_string());
+    format!("{alive}, {}, priority {priority}, timeline {}", word(&peer["role"]), word(&peer["timeline"]))
 }
 
 fn postgresql(postgres: &serde_json::Map<String, Value>) -> String {
