@@ -123,10 +123,12 @@ impl Peer {
                 heartbeat.term = verdict.term;
             }
         }
-        self.term = self.term.max(verdict.term);
-        if verdict.system_identifier != 0 {
+        if verdict.system_identifier != 0 && verdict.system_identifier != self.system_identifier {
+            // Another data directory: what was said of the one before means nothing for it.
             self.system_identifier = verdict.system_identifier;
+            self.term = 0;
         }
+        self.term = self.term.max(verdict.term);
         let was_primary = heartbeat.flags & (flag::PRIMARY | flag::RESIGN) != 0;
         if verdict.source == Source::Pulse && was_primary && verdict.timeline != 0 {
             self.last_primary = Some(LastPrimary {

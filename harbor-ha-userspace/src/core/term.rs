@@ -35,10 +35,12 @@ impl Terms {
 impl Core {
     /// The highest term known, stored or only heard.
     pub(super) fn known_term(&self) -> u64 {
-        let theirs = self.peer.timeline().unwrap_or(0);
-        [self.terms.seen, self.terms.mine, self.peer.term, u64::from(theirs), self.own_timeline()]
-            .into_iter()
-            .fold(0, u64::max)
+        let ours = self.terms.seen.max(self.terms.mine).max(self.own_timeline());
+        if self.other_cluster().is_some() {
+            // Its numbers are none of this cluster's.
+            return ours;
+        }
+        ours.max(self.peer.term).max(u64::from(self.peer.timeline().unwrap_or(0)))
     }
 
     fn own_timeline(&self) -> u64 {

@@ -1,5 +1,6 @@
 //! Tests of the core. [`Node`] keeps the clock, feeds inputs and collects actions; a test reads top down.
 
+mod cluster;
 mod demote;
 mod plain;
 mod rejoin;
