@@ -107,7 +107,6 @@ pub struct Core {
     /// A write of them is under way.
     storing: bool,
     store_at: Nanos,
-    store_error: Option<String>,
     local: Local,
     /// When the last action on PostgreSQL ended.
     local_since: Nanos,
@@ -178,7 +177,6 @@ impl Core {
             terms,
             storing: false,
             store_at: now,
-            store_error: None,
             local: Local::Unknown,
             local_since: Nanos(0),
             no_answers: 0,

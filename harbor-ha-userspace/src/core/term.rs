@@ -88,14 +88,10 @@ impl Core {
     pub(super) fn stored(&mut self, now: Nanos, result: Result<Terms, String>) {
         self.storing = false;
         match result {
-            Ok(terms) => {
-                self.terms = terms;
-                self.store_error = None;
-            }
+            Ok(terms) => self.terms = terms,
             Err(error) => {
                 self.store_at = now.after(RETRY);
                 self.why = format!("cannot store the term: {error}; without it this node does not take over");
-                self.store_error = Some(error);
             }
         }
     }
