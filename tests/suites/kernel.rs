@@ -138,7 +138,7 @@ fn config(version: u8) -> Config {
 }
 
 fn secrets() -> Secrets {
-    Secrets { pulse_key: KEY.0, password: *b"111111\0\0" }
+    Secrets { pulse_key: KEY.0, other_key: KEY.0, password: *b"111111\0\0" }
 }
 
 fn peers() -> [PeerConfig; PEERS_MAX] {

@@ -2,7 +2,9 @@
 //!
 //! Packet k after the last one counts as missed half an interval after it was due, and death is declared at
 //! `last arrival + threshold x interval + skew` (the skew is VRRP's; zero for pulses). The half keeps a sender that is a
-//! few microseconds late, as every sender is, from counting as missed; the verdict does not wait for it. Times are
+//! few microseconds late, as every sender is, from counting as missed; the verdict does not wait for it. A peer that
+//! answers questions is dead only if it left `threshold` of ours unanswered: a starved sender of ours proves nothing.
+//! Pulses and reflections are signs of life alike; adverts are never asked for. Times are
 //! `CLOCK_MONOTONIC`. Whoever calls keeps the timer: both functions answer with the next deadline.
 
 use crate::records::{Detector, JITTER_SLOTS, State, VerdictKind};
@@ -21,6 +23,14 @@ pub struct Sign {
     pub resigns: bool,
     /// The packet is an event in itself: an advert.
     pub always_said: bool,
+    /// The peer's kernel answered our pulse `sequence`.
+    pub reflection: bool,
+    /// Pulses of ours so far ([`crate::records::Signs::asked`]).
+    pub asked: u64,
+    /// Age of the sender's userspace.
+    pub age: Nanos,
+    /// An age that means that it hangs; zero: nobody asks.
+    pub hang: Nanos,
     /// Priority on the wire.
     pub priority: u32,
     /// Pulses: flags, term, sequence, stamp, timeline, WAL position, system identifier. Adverts: zeros.
@@ -55,46 +65,50 @@ pub struct Next {
     pub deadline: Option<Nanos>,
 }
 
+/// A stamp that is older than the newest by more than this is of another boot of the peer.
+const BOOT: u64 = 1_000_000_000;
+
 /// A valid packet arrived.
 #[inline(always)]
 pub fn arrival(record: &mut Detector, now: Nanos, sign: &Sign) -> Next {
     let was = State::from_u32(record.state);
-    if matches!(was, State::Alive) {
-        let gap = now.0.saturating_sub(record.last_arrival_ns);
-        if gap > record.gap_max_ns {
-            record.gap_max_ns = gap;
-        }
-        let slot = jitter_slot(gap.abs_diff(record.interval_ns));
-        // A checked access: the verifier has no way to know what `jitter_slot` promises.
-        if let Some(counter) = record.jitter.get_mut(slot) {
-            *counter = counter.wrapping_add(1);
-        }
+    count_arrival(record, was, now, sign);
+    record.interval_ns = sign.interval.0;
+    record.threshold = sign.threshold;
+    record.skew_ns = sign.skew.0;
+    record.missed = 0;
+    record.stalling = 0;
+    record.asked = sign.asked;
+    // Of a pulse and a reflection that overtook each other the one that was stamped later tells the truth.
+    let outdated = sign.stamp_ns < record.stamp_ns && record.stamp_ns - sign.stamp_ns < BOOT;
+    if outdated && matches!(was, State::Alive | State::Resigned) {
+        let deadline = now.after(Nanos(wait(record)));
+        record.deadline_ns = deadline.0;
+        return Next { event: None, deadline: Some(deadline) };
     }
     let news = sign.always_said
         || sign.flags != record.flags
         || sign.term != record.term
         || sign.priority != record.priority
         || sign.timeline != record.timeline;
-    record.arrivals += 1;
-    record.last_arrival_ns = now.0;
-    record.interval_ns = sign.interval.0;
-    record.threshold = sign.threshold;
-    record.skew_ns = sign.skew.0;
-    record.missed = 0;
-    record.stalling = 0;
     record.priority = sign.priority;
     record.flags = sign.flags;
     record.timeline = sign.timeline;
     record.term = sign.term;
-    record.sequence = sign.sequence;
     record.stamp_ns = sign.stamp_ns;
     record.lsn = sign.lsn;
     record.system_identifier = sign.system_identifier;
-    let event = if sign.resigns {
-        if matches!(was, State::Resigned) { None } else { Some(VerdictKind::Resigned) }
-    } else if !matches!(was, State::Alive) {
+    record.age_ns = sign.age.0;
+    let hung = sign.hang.0 != 0 && sign.age.0 > sign.hang.0;
+    let hung_before = record.hung != 0;
+    record.hung = hung as u32;
+    let event = if sign.resigns && !matches!(was, State::Resigned) {
+        Some(VerdictKind::Resigned)
+    } else if !sign.resigns && !matches!(was, State::Alive) {
         Some(VerdictKind::Alive)
-    } else if news {
+    } else if hung != hung_before {
+        Some(if hung { VerdictKind::Hung } else { VerdictKind::Awake })
+    } else if news && !sign.resigns {
         Some(VerdictKind::Said)
     } else {
         None
@@ -111,11 +125,38 @@ pub fn arrival(record: &mut Detector, now: Nanos, sign: &Sign) -> Next {
     Next { event, deadline: Some(deadline) }
 }
 
+#[inline(always)]
+fn count_arrival(record: &mut Detector, was: State, now: Nanos, sign: &Sign) {
+    if matches!(was, State::Alive) {
+        let gap = now.0.saturating_sub(record.last_arrival_ns);
+        if gap > record.gap_max_ns {
+            record.gap_max_ns = gap;
+        }
+    }
+    if sign.reflection {
+        record.answers += 1;
+        record.answered = sign.sequence;
+    } else {
+        if matches!(was, State::Alive) && record.last_pulse_ns != 0 {
+            // A checked access: the verifier has no way to know what `jitter_slot` promises.
+            let gap = now.0.saturating_sub(record.last_pulse_ns);
+            if let Some(counter) = record.jitter.get_mut(jitter_slot(gap.abs_diff(record.interval_ns))) {
+                *counter = counter.wrapping_add(1);
+            }
+        }
+        record.last_pulse_ns = now.0;
+        record.sequence = sign.sequence;
+    }
+    record.arrivals += 1;
+    record.last_arrival_ns = now.0;
+}
+
 /// The timer expired at `now`; spurious calls are harmless.
 ///
-/// A packet may arrive on another CPU between any two reads here: hence no subtraction that can wrap.
+/// `asked` is the number of our pulses so far. A packet may arrive on another CPU between any two reads here: hence no
+/// subtraction that can wrap.
 #[inline(always)]
-pub fn expiry(record: &mut Detector, now: Nanos) -> Next {
+pub fn expiry(record: &mut Detector, now: Nanos, asked: u64) -> Next {
     // A living peer without a deadline is what an expiry and an arrival at one instant can leave: it is looked after.
     if record.state == State::Dead as u32 || (record.deadline_ns == 0 && record.state != State::Alive as u32) {
         return Next { event: None, deadline: None };
@@ -135,6 +176,12 @@ pub fn expiry(record: &mut Detector, now: Nanos) -> Next {
     }
     record.stalling = 0;
     let silence = now.0.saturating_sub(record.last_arrival_ns);
+    if silence >= limit(record) && !was_asked(record, asked) {
+        // Nobody can answer what we did not ask: our own host starves us.
+        record.unasked += 1;
+        record.deadline_ns = now.0 + record.interval_ns / 2;
+        return Next { event: None, deadline: Some(Nanos(record.deadline_ns)) };
+    }
     if silence >= limit(record) {
         record.missed_total += record.threshold.saturating_sub(record.missed) as u64;
         record.missed = record.threshold;
@@ -151,9 +198,15 @@ pub fn expiry(record: &mut Detector, now: Nanos) -> Next {
     Next { event, deadline: Some(Nanos(record.deadline_ns)) }
 }
 
+/// Whether the peer left as many questions unanswered as make a verdict. Adverts answer nothing.
+#[inline(always)]
+const fn was_asked(record: &Detector, asked: u64) -> bool {
+    (record.sequence == 0 && record.answers == 0) || asked.saturating_sub(record.asked) >= record.threshold as u64
+}
+
 /// What a reader of the record may believe at `now`: a peer that counts as alive `grace` after its silence should have
 /// been declared is one whose timer was lost.
-pub fn believable(record: &Detector, now: Nanos, grace: Nanos) -> State {
+pub fn believable(record: &Detector, now: Nanos, asked: u64, grace: Nanos) -> State {
     let state = State::from_u32(record.state);
     let awaited = match state {
         State::Alive => true,
@@ -162,7 +215,7 @@ pub fn believable(record: &Detector, now: Nanos, grace: Nanos) -> State {
         State::Unknown | State::Dead => false,
     };
     let overdue = now.0.saturating_sub(record.last_arrival_ns) >= limit(record).saturating_add(grace.0);
-    if awaited && overdue { State::Dead } else { state }
+    if awaited && overdue && was_asked(record, asked) { State::Dead } else { state }
 }
 
 /// Silence that means death.

@@ -37,11 +37,13 @@ pub enum Reject {
     Cluster,
     /// A pulse that is not newer than the last one.
     Sequence,
+    /// A reflection that answers no open question of ours.
+    Reflection,
 }
 
 impl Reject {
     /// All reasons, in the order of the counters.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Source,
         Self::Ttl,
         Self::Length,
@@ -57,6 +59,7 @@ impl Reject {
         Self::Mac,
         Self::Cluster,
         Self::Sequence,
+        Self::Reflection,
     ];
 
     /// Its counter.
@@ -78,6 +81,7 @@ impl Reject {
             Self::Mac => &mut stats.reject_mac,
             Self::Cluster => &mut stats.reject_cluster,
             Self::Sequence => &mut stats.reject_sequence,
+            Self::Reflection => &mut stats.reject_reflection,
         }
     }
 
@@ -99,6 +103,7 @@ impl Reject {
             Self::Mac => "mac",
             Self::Cluster => "cluster",
             Self::Sequence => "sequence",
+            Self::Reflection => "reflection",
         }
     }
 }
@@ -131,13 +136,14 @@ pub fn advert(advert: &Advert, config: &Config, secrets: &Secrets) -> Result<(),
     Ok(())
 }
 
-/// Whether an authentic pulse counts here; `last_sequence` is the peer's last one, 0 for none.
+/// Whether an authentic pulse counts here. `last` is the sequence of the peer's last pulse, or, for a reflection, that of
+/// our last pulse that was answered; `sent` is that of our newest one.
 ///
 /// # Errors
 ///
 /// The first rule that it breaks.
 #[inline(always)]
-pub fn pulse(pulse: &Pulse, config: &Config, last_sequence: u64) -> Result<(), Reject> {
+pub fn pulse(pulse: &Pulse, config: &Config, last: u64, sent: u64) -> Result<(), Reject> {
     if pulse.cluster_id != config.cluster_id {
         return Err(Reject::Cluster);
     }
@@ -147,7 +153,11 @@ pub fn pulse(pulse: &Pulse, config: &Config, last_sequence: u64) -> Result<(), R
     if pulse.interval_us == 0 || pulse.threshold == 0 {
         return Err(Reject::Interval);
     }
-    if pulse.sequence <= last_sequence {
+    if pulse.is_reflection() {
+        if pulse.sequence <= last || pulse.sequence > sent {
+            return Err(Reject::Reflection);
+        }
+    } else if pulse.sequence <= last {
         return Err(Reject::Sequence);
     }
     Ok(())

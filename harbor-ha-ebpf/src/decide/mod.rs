@@ -2,3 +2,4 @@
 
 pub mod detector;
 pub mod filter;
+pub mod gate;

@@ -70,7 +70,7 @@ fn accept_pulse(ctx: &XdpContext, from: From, parsed: Result<Pulse, Reject>) -> 
         Some(peer) => unsafe { (*peer).detector.sequence },
         None => 0,
     };
-    filter::pulse(&pulse, config, last)?;
+    filter::pulse(&pulse, config, last, 0)?;
     let own = (Nanos(config.pulse_interval_ns), config.pulse_threshold as u32);
     let (interval, threshold) = detector::slower(own, (pulse.interval(), pulse.threshold as u32));
     let sign = Sign {
@@ -87,6 +87,7 @@ fn accept_pulse(ctx: &XdpContext, from: From, parsed: Result<Pulse, Reject>) -> 
         stamp_ns: pulse.stamp_ns,
         lsn: pulse.lsn,
         system_identifier: pulse.system_identifier,
+        ..Sign::default()
     };
     feed(from.peer, Source::Pulse, &sign);
     emit::count(from.peer, |stats| &mut stats.pulses);

@@ -34,7 +34,7 @@ extern "C" fn expire(_map: *mut c_void, key: *mut u32, peer: *mut Peer) -> i32 {
     let now = time::now();
     // SAFETY: the kernel passes the element that holds the timer, and its key.
     let (slot, detector) = unsafe { (*key, &mut (*peer).detector) };
-    let next = expiry(detector, now);
+    let next = expiry(detector, now, u64::MAX);
     if let Some(kind) = next.event {
         emit::verdict(slot, detector, kind, now);
     }

@@ -5,12 +5,17 @@ pub const PEERS_MAX: usize = 4;
 /// Element of the stats map that counts packets from nobody we know.
 pub const STRANGERS: u32 = PEERS_MAX as u32;
 
+/// Virtual addresses that one instance can have: as many as an advert carries here.
+pub const VIPS_MAX: usize = 20;
+
 /// Bits of [`Config::accept`].
 pub mod accept {
     /// Adverts to our address are ours to judge.
     pub const ADVERTS: u8 = 0x01;
     /// Pulses to our address are ours to judge.
     pub const PULSES: u8 = 0x02;
+    /// Traffic of the virtual addresses passes the gate only.
+    pub const GATE: u8 = 0x04;
 }
 
 /// Map `config`: who we are and what a valid packet looks like. All zero: nothing is ours, everything passes.
@@ -43,19 +48,25 @@ pub struct Config {
     pub pulse_interval_ns: u64,
     /// Tells clusters apart.
     pub cluster_id: u64,
+    /// A peer whose userspace gave no sign for longer hangs.
+    pub hang_ns: u64,
+    /// The virtual addresses, network order; the first that is all zero ends the list.
+    pub vips: [[u8; 4]; VIPS_MAX],
 }
-const _: () = assert!(size_of::<Config>() == 4 + 8 + 4 + 3 * 8);
+const _: () = assert!(size_of::<Config>() == 4 + 8 + 4 + 4 * 8 + 4 * VIPS_MAX);
 
 /// Map `secrets`, apart from [`Config`] so that a dump of that one can be shown around.
 #[repr(C)]
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Secrets {
-    /// SipHash key of the pulses.
+    /// SipHash key of the pulses: sent, and accepted.
     pub pulse_key: [u64; 2],
+    /// Accepted too, while keys are exchanged; the same as `pulse_key` otherwise.
+    pub other_key: [u64; 2],
     /// Zero-filled VRRPv2 password.
     pub password: [u8; 8],
 }
-const _: () = assert!(size_of::<Secrets>() == 24);
+const _: () = assert!(size_of::<Secrets>() == 40);
 
 /// Map `peer_config`, one element per peer.
 #[repr(C)]

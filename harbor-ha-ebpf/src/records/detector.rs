@@ -92,6 +92,18 @@ pub struct Detector {
     pub lsn: u64,
     /// Last pulse: PostgreSQL system identifier.
     pub system_identifier: u64,
+    /// Last pulse, no reflection: when it came.
+    pub last_pulse_ns: u64,
+    /// Reflections: answers of the peer's kernel.
+    pub answers: u64,
+    /// Our newest pulse that was answered: its sequence.
+    pub answered: u64,
+    /// Questions asked ([`super::Signs::asked`]) when the last sign came.
+    pub asked: u64,
+    /// Expiries at which silence was long enough, and too few questions had been asked.
+    pub unasked: u64,
+    /// Last packet: age of the sender's userspace.
+    pub age_ns: u64,
     /// Last packet: priority.
     pub priority: u32,
     /// Last pulse: flags.
@@ -106,12 +118,12 @@ pub struct Detector {
     pub state: u32,
     /// Non-zero: the last expiry was late, the next one counts whatever its lateness.
     pub stalling: u32,
-    /// Keeps the size a multiple of eight.
-    pub reserved: u32,
-    /// Distance of each arrival from its expected instant, by powers of two of a microsecond.
+    /// Non-zero: the peer's userspace is silent for too long.
+    pub hung: u32,
+    /// Distance of each pulse or advert from its expected instant, by powers of two of a microsecond.
     pub jitter: [u32; JITTER_SLOTS],
 }
-const _: () = assert!(size_of::<Detector>() == 14 * 8 + 8 * 4 + JITTER_SLOTS * 4);
+const _: () = assert!(size_of::<Detector>() == 20 * 8 + 8 * 4 + JITTER_SLOTS * 4);
 
 /// A record as userspace reads it from map `peers`: the kernel's timer first, opaque (and read as zeros).
 #[repr(C)]

@@ -4,11 +4,13 @@
 
 mod config;
 mod detector;
+mod gate;
 mod stats;
 mod verdict;
 
-pub use config::{Config, PEERS_MAX, PeerConfig, STRANGERS, Secrets, accept};
+pub use config::{Config, PEERS_MAX, PeerConfig, STRANGERS, Secrets, VIPS_MAX, accept};
 pub use detector::{Detector, JITTER_SLOTS, SOURCES, Source, State, TimedDetector, slot};
+pub use gate::{GateStats, Lease, Order, Own, Signs};
 pub use stats::Stats;
 pub use verdict::{Verdict, VerdictKind};
 
@@ -27,4 +29,14 @@ mod pod {
     unsafe impl aya::Pod for super::Stats {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::Verdict {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Own {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Signs {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Order {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Lease {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::GateStats {}
 }

@@ -8,6 +8,10 @@ pub struct Stats {
     pub adverts: u64,
     /// Valid pulses.
     pub pulses: u64,
+    /// Valid reflections: answers of the peer's kernel.
+    pub reflections: u64,
+    /// Pulses turned round for the peer.
+    pub reflected: u64,
     /// Dropped: sender is no peer.
     pub reject_source: u64,
     /// Dropped: time to live too low.
@@ -38,5 +42,7 @@ pub struct Stats {
     pub reject_cluster: u64,
     /// Dropped: pulse sequence not above the last one (a replay, or reordering).
     pub reject_sequence: u64,
+    /// Dropped: a reflection of no question of ours, or of one that was answered.
+    pub reject_reflection: u64,
 }
-const _: () = assert!(size_of::<Stats>() == 17 * 8);
+const _: () = assert!(size_of::<Stats>() == 20 * 8);

@@ -16,6 +16,10 @@ pub enum VerdictKind {
     Resigned = 5,
     /// An expiry ran so late that our own host must have stood still; nothing is concluded from it.
     Stalled = 6,
+    /// The peer's kernel answers, and its userspace has been silent for longer than `hang`.
+    Hung = 7,
+    /// The userspace of a peer that hung gives signs again.
+    Awake = 8,
 }
 
 impl VerdictKind {
@@ -28,6 +32,8 @@ impl VerdictKind {
             4 => Self::Dead,
             5 => Self::Resigned,
             6 => Self::Stalled,
+            7 => Self::Hung,
+            8 => Self::Awake,
             _ => return None,
         })
     }

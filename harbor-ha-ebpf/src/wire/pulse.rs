@@ -7,7 +7,7 @@
 //! 32 sequence (64)                         40 stamp, sender's monotonic ns (64)
 //! 48 echo, last stamp heard (64)           56 userspace age, µs (32)   60 timeline (32)
 //! 64 WAL position (64)                     72 system identifier (64)
-//! 80 zero (128): the safety protocol's place
+//! 80 zero (128)
 //! 96 SipHash-2-4 over the 96 bytes before
 //! ```
 
@@ -42,6 +42,18 @@ pub mod flag {
     pub const REJOIN: u16 = 0x0040;
     /// The sender's PostgreSQL is at rest, and was a primary when it ended; `term` is the one in which it was.
     pub const FORMER: u16 = 0x0080;
+    /// Not sent by a daemon: the kernel of the peer turned our own pulse round. `sequence` is ours, the rest is its.
+    pub const REFLECTION: u16 = 0x0100;
+    /// Primary: it serves by the receiver's echoes alone, and does so until the receiver waives its right.
+    pub const LEASED: u16 = 0x0200;
+    /// Standby: it will not take over in this term, also after a crash.
+    pub const WAIVED: u16 = 0x0400;
+    /// Primary: it would like the standby to waive its right, to stop waiting for it.
+    pub const ASKS_WAIVER: u16 = 0x0800;
+    /// The sender's userspace will be silent for a while, at most as long as `hold` says.
+    pub const HOLD: u16 = 0x1000;
+    /// The sender has heard [`HOLD`] and waits as long.
+    pub const HOLDS: u16 = 0x2000;
 }
 
 /// A pulse that is authentic; whether it is fresh and from the right peer is the filter's business.
@@ -78,6 +90,16 @@ pub struct Pulse {
 }
 
 impl Pulse {
+    /// Whether the sender's kernel turned our own pulse round.
+    pub const fn is_reflection(&self) -> bool {
+        self.flags & flag::REFLECTION != 0
+    }
+
+    /// Age of the sender's userspace.
+    pub const fn age(&self) -> Nanos {
+        Nanos(self.userspace_age_us as u64 * 1000)
+    }
+
     /// The sender's priority.
     pub const fn priority(&self) -> Priority {
         Priority(self.priority)
@@ -100,6 +122,14 @@ macro_rules! be {
         (be!($bytes, $at, u32) as u64) << 32
             | u32::from_be_bytes([$bytes[$at + 4], $bytes[$at + 5], $bytes[$at + 6], $bytes[$at + 7]]) as u64
     };
+}
+
+/// Writes the MAC of the first 96 bytes.
+#[inline(always)]
+pub fn seal(bytes: &mut [u8; LENGTH], key: Key) {
+    let mac = mac(bytes, key).to_be_bytes();
+    let [.., m0, m1, m2, m3, m4, m5, m6, m7] = bytes;
+    [*m0, *m1, *m2, *m3, *m4, *m5, *m6, *m7] = mac;
 }
 
 /// The MAC of the first 96 bytes. Written out, as a loop over packet bytes makes the verifier lose their bounds.
@@ -167,8 +197,7 @@ pub fn emit(pulse: &Pulse, key: Key) -> [u8; LENGTH] {
     bytes[60..64].copy_from_slice(&pulse.timeline.to_be_bytes());
     bytes[64..72].copy_from_slice(&pulse.lsn.to_be_bytes());
     bytes[72..80].copy_from_slice(&pulse.system_identifier.to_be_bytes());
-    let mac = mac(&bytes, key);
-    bytes[COVERED..].copy_from_slice(&mac.to_be_bytes());
+    seal(&mut bytes, key);
     bytes
 }
 

@@ -171,7 +171,12 @@ impl Core {
             VerdictKind::Alive | VerdictKind::Said => {
                 verdict.source == Source::Advert || verdict.flags & flag::PRIMARY != 0
             }
-            VerdictKind::Missed | VerdictKind::Dead | VerdictKind::Resigned | VerdictKind::Stalled => false,
+            VerdictKind::Missed
+            | VerdictKind::Dead
+            | VerdictKind::Resigned
+            | VerdictKind::Stalled
+            | VerdictKind::Hung
+            | VerdictKind::Awake => false,
         };
         // With PostgreSQL decided by timelines, in `decide_master`: a priority knows nothing of data.
         if claims && self.serving && !self.rules.postgres && self.outranks_peer() {

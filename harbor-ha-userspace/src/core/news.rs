@@ -47,7 +47,9 @@ impl Core {
             self.backlog_until = now.after(DRAIN);
         }
         match verdict.kind {
-            VerdictKind::Alive | VerdictKind::Said | VerdictKind::Resigned => self.heard = true,
+            VerdictKind::Alive | VerdictKind::Said | VerdictKind::Resigned | VerdictKind::Hung | VerdictKind::Awake => {
+                self.heard = true
+            }
             VerdictKind::Missed | VerdictKind::Stalled | VerdictKind::Dead => {}
         }
         // The stamps of a takeover begin with the kernel's own.

@@ -48,6 +48,8 @@ pub struct Peer {
     pub inherited: bool,
     /// An advert came after the pulses had died: it serves, and only its pulses are lost.
     pub outlived: bool,
+    /// Its kernel answers, and its userspace has given no sign for longer than `lease.hang`.
+    pub hung: bool,
     /// The highest term that its pulses said; 0 when none did.
     pub term: u64,
     /// Its PostgreSQL system identifier, 0 when not known.
@@ -81,6 +83,7 @@ impl Default for Peer {
             pulse: Heartbeat::NEVER,
             inherited: false,
             outlived: false,
+            hung: false,
             term: 0,
             system_identifier: 0,
             postgres: None,
@@ -95,7 +98,14 @@ impl Peer {
         self.outlived = match (verdict.source, verdict.kind) {
             (Source::Advert, VerdictKind::Alive | VerdictKind::Said) => self.pulse.state == State::Dead,
             (Source::Advert | Source::Pulse, VerdictKind::Missed | VerdictKind::Stalled) => self.outlived,
+            // An advert has no age.
+            (Source::Advert, VerdictKind::Hung | VerdictKind::Awake) => self.outlived,
             (Source::Advert, VerdictKind::Dead | VerdictKind::Resigned) | (Source::Pulse, _) => false,
+        };
+        self.hung = match verdict.kind {
+            VerdictKind::Hung => true,
+            VerdictKind::Awake | VerdictKind::Alive | VerdictKind::Dead => false,
+            VerdictKind::Said | VerdictKind::Missed | VerdictKind::Resigned | VerdictKind::Stalled => self.hung,
         };
         let heartbeat = match verdict.source {
             Source::Advert => &mut self.advert,
@@ -113,7 +123,7 @@ impl Peer {
                 }
                 heartbeat.state = State::Dead;
             }
-            VerdictKind::Alive | VerdictKind::Said | VerdictKind::Resigned => {
+            VerdictKind::Alive | VerdictKind::Said | VerdictKind::Resigned | VerdictKind::Hung | VerdictKind::Awake => {
                 let resigned = verdict.kind == VerdictKind::Resigned || verdict.flags & flag::RESIGN != 0;
                 self.inherited = false;
                 heartbeat.state = if resigned { State::Resigned } else { State::Alive };

@@ -61,7 +61,7 @@ impl Audit {
 
 /// What the record says and the core was not told.
 fn unsaid(record: &Detector, believed: &Heartbeat, now: Nanos) -> Option<VerdictKind> {
-    match (believable(record, now, GRACE), believed.state) {
+    match (believable(record, now, u64::MAX, GRACE), believed.state) {
         // An end that is older than this daemon is for the start to judge.
         (State::Unknown, _)
         | (State::Dead, State::Dead | State::Unknown)
@@ -134,7 +134,7 @@ mod tests {
         let mut record = heard(100 * MS, flag::PRIMARY);
         for _ in 0..3 {
             let at = record.deadline_ns;
-            let _ = expiry(&mut record, Nanos(at));
+            let _ = expiry(&mut record, Nanos(at), u64::MAX);
         }
         let told = looks(&record, &believes(State::Alive, flag::PRIMARY), 200 * MS).expect("a verdict");
         assert_eq!((told.kind, told.last_heard, told.lsn), (VerdictKind::Dead, Nanos(100 * MS), 77));

@@ -156,8 +156,10 @@ fn config(settings: &Settings) -> Config {
 }
 
 fn secrets(settings: &Settings) -> Secrets {
+    let key = settings.pulse.as_ref().map_or([0; 2], |pulse| Key::from_bytes(*pulse.key.reveal()).0);
     Secrets {
-        pulse_key: settings.pulse.as_ref().map_or([0; 2], |pulse| Key::from_bytes(*pulse.key.reveal()).0),
+        pulse_key: key,
+        other_key: key,
         password: settings.vrrp.password.as_ref().map_or([0; 8], |password| *password.reveal()),
     }
 }

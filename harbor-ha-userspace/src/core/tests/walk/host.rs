@@ -116,7 +116,7 @@ impl World {
     pub fn expire(&mut self, i: usize) {
         let host = &mut self.hosts[i];
         if host.power && host.heard.deadline_ns != 0 && self.now.0 >= host.heard.deadline_ns {
-            let next = detector::expiry(&mut host.heard, self.now);
+            let next = detector::expiry(&mut host.heard, self.now, u64::MAX);
             host.tell(next.event, self.now);
         }
     }
