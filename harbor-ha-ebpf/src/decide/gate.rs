@@ -45,6 +45,13 @@ impl Gate {
     }
 }
 
+/// Until when userspace's own word lets this node serve: while it lives, and no longer than it was allowed.
+#[inline(always)]
+pub const fn solo_until(order: &Order, signs: &Signs) -> u64 {
+    let lives = signs.sign_ns.saturating_add(order.hang_ns);
+    if lives < order.solo_until_ns { lives } else { order.solo_until_ns }
+}
+
 /// The gate at `now`.
 #[inline(always)]
 pub const fn state(now: Nanos, order: &Order, signs: &Signs, lease: &Lease) -> Gate {
@@ -54,7 +61,7 @@ pub const fn state(now: Nanos, order: &Order, signs: &Signs, lease: &Lease) -> G
     if lease.highest_term > order.serving_term {
         return Gate::HigherTerm;
     }
-    if now.0 <= lease.leased_until_ns || now.0 <= signs.solo_until_ns {
+    if now.0 <= lease.leased_until_ns || now.0 <= solo_until(order, signs) {
         return Gate::Open;
     }
     Gate::Expired
@@ -72,7 +79,8 @@ pub const fn echoed(lease: &mut Lease, now: Nanos, echo: Nanos, detection: Nanos
     }
     // The end of a darkness is counted where it ends. One that began before this service did is none.
     if order.serving_term != 0 && until >= now.0 && lease.leased_until_ns != 0 {
-        let lit = if lease.leased_until_ns > signs.solo_until_ns { lease.leased_until_ns } else { signs.solo_until_ns };
+        let solo = solo_until(order, signs);
+        let lit = if lease.leased_until_ns > solo { lease.leased_until_ns } else { solo };
         if now.0 > lit {
             lease.dark_ns += now.0 - lit;
             lease.darkenings += 1;
@@ -117,7 +125,7 @@ mod tests {
     const D: Nanos = Nanos(30 * MS);
 
     fn serving() -> (Order, Signs, Lease) {
-        (Order { serving_term: 4, echo: 0, solo: 0 }, Signs::default(), Lease::default())
+        (Order { serving_term: 4, ..Order::default() }, Signs::default(), Lease::default())
     }
 
     #[test]
@@ -135,11 +143,14 @@ mod tests {
     }
 
     #[test]
-    fn the_solo_right_is_a_right_of_its_own() {
-        let (order, mut signs, lease) = serving();
-        signs.solo_until_ns = 7;
+    fn the_solo_right_lasts_as_long_as_it_is_allowed_and_userspace_lives() {
+        let (mut order, mut signs, lease) = serving();
+        (order.solo_until_ns, order.hang_ns, signs.sign_ns) = (7, 100, 1);
         assert_eq!(state(Nanos(7), &order, &signs, &lease), Gate::Open);
         assert_eq!(state(Nanos(8), &order, &signs, &lease), Gate::Expired);
+        order.solo_until_ns = u64::MAX;
+        assert_eq!(state(Nanos(101), &order, &signs, &lease), Gate::Open);
+        assert_eq!(state(Nanos(102), &order, &signs, &lease), Gate::Expired);
     }
 
     #[test]

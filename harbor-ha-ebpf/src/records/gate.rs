@@ -28,10 +28,8 @@ pub struct Signs {
     pub sent: u64,
     /// Pulses sent since the maps were made: how many questions the peer has had. Goes on over restarts.
     pub asked: u64,
-    /// Until when this node may serve without its peer's echo; 0: not at all.
-    pub solo_until_ns: u64,
 }
-const _: () = assert!(size_of::<Signs>() == 32);
+const _: () = assert!(size_of::<Signs>() == 24);
 
 /// Map `order`: what the core wants of the gate and of the echo; written synchronously.
 #[repr(C)]
@@ -44,8 +42,12 @@ pub struct Order {
     /// Non-zero: the right to serve in `serving_term` is this node's alone. The kernel does not look at it: it tells a
     /// restarted daemon.
     pub solo: u64,
+    /// Until when this node may serve without its peer's echo, while its userspace lives; 0: not at all.
+    pub solo_until_ns: u64,
+    /// Userspace lives while its sign is not older.
+    pub hang_ns: u64,
 }
-const _: () = assert!(size_of::<Order>() == 24);
+const _: () = assert!(size_of::<Order>() == 40);
 
 /// Map `lease`: written by the kernel alone.
 #[repr(C)]
