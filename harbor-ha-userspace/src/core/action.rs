@@ -1,6 +1,9 @@
 //! What goes out of the core: effects as plain data.
 
+use harbor_ha_ebpf::records::Order;
 use harbor_ha_ebpf::units::{Nanos, Priority};
+
+use super::witness::WitnessCall;
 
 /// One effect.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,7 +30,10 @@ pub enum Action {
         standby: bool,
     },
     /// Make this data directory a streaming standby of the peer. Ends with [`super::Done::Rejoin`].
-    Rejoin,
+    Rejoin {
+        /// By a base backup, whatever could be rewound.
+        anew: bool,
+    },
     /// Set `synchronous_standby_names`. Ends with [`super::Done::SetSync`].
     SetSync {
         /// Whether the peer's WAL receiver is named, or nobody.
@@ -35,6 +41,16 @@ pub enum Action {
     },
     /// Store the terms. Ends with [`super::Done::StoreTerms`].
     StoreTerms(super::Terms),
+    /// What the gate and the echo shall be; in force when the next action begins. Ends with [`super::Done::Ordered`].
+    Order(Order),
+    /// Read the kernel's lease. Ends with [`super::Input::Lease`].
+    ReadLease,
+    /// Put the virtual addresses on the interface and tell nobody: the gate is shut.
+    Prepare,
+    /// Ask the witness. Ends with [`super::Done::Witness`].
+    Witness(WitnessCall),
+    /// Keep over restarts whether automatic action is paused.
+    StorePause(bool),
     /// Ask the peer's PostgreSQL for its facts. Ends with [`super::Input::PeerPostgres`].
     AskPeer,
     /// The role changed: log it, count it, tell the hooks.

@@ -31,6 +31,7 @@ impl Core {
             self.leave = None;
         }
         if self.link == Some(false) {
+            self.shut(out);
             out.push(Action::Withdraw);
             self.enter(now, VrrpState::Fault, "the interface is down", out);
             return;
@@ -39,6 +40,9 @@ impl Core {
             self.resigned = false;
         }
         let role = self.peer_role();
+        if !matches!(&self.local, Local::Up(facts) if !facts.in_recovery) && self.lease.resuming {
+            self.shut(out);
+        }
         if matches!(role, PeerRole::Standby) {
             self.leaderless_since.get_or_insert(now);
         } else {
@@ -80,7 +84,7 @@ impl Core {
         if serve {
             self.preempt_at = None;
             self.begin_takeover(now);
-            self.begin_serving(now, &format!("the peer is {}", name(role)), out);
+            self.begin_serving(now, &format!("the peer is {}", name(role, false)), out);
         }
     }
 
@@ -96,13 +100,21 @@ impl Core {
             self.setting_sync = true;
             out.push(Action::SetSync { peer: false });
         }
+        if self.reinit {
+            self.why = "an operator wants this standby made anew".to_owned();
+            self.stop(StopMode::Fast, After { resign: false, exit: false }, out);
+            return;
+        }
+        let hung = self.peer_hangs();
         let take_over = match role {
             PeerRole::Dead | PeerRole::Resigned => true,
             PeerRole::Unknown => now >= self.silence_until && self.peer_has_no_primary(),
             PeerRole::Standby => self.peer_cannot_serve(now, facts),
             PeerRole::Primary => false,
         };
-        if role == PeerRole::Primary && !facts.streaming {
+        let take_over = take_over || hung || self.forced;
+        if role == PeerRole::Primary && !facts.streaming && !take_over {
+            self.give_up_approach(now, out);
             self.not_streaming(now, facts, out);
             return;
         }
@@ -110,27 +122,43 @@ impl Core {
         if !take_over || now < self.retry_at {
             if !take_over {
                 self.refusal = None;
+                self.give_up_approach(now, out);
             }
             return;
         }
-        match self.may_promote(facts) {
-            Ok(()) => {
-                self.refusal = None;
-                self.op = Some(Op::Promote);
-                self.begin_takeover(now);
-                self.why = format!("taking over: the peer is {}", name(role));
-                out.push(Action::Promote);
-            }
-            Err(refusal) => {
-                // Once per reason: positions inside it move with every probe.
-                let known = self.refusal.is_some_and(|old| discriminant(&old) == discriminant(&refusal));
-                if !known {
-                    self.why = format!("refused to take over: {refusal}");
-                    out.push(Action::Report(super::Report { from: self.state, to: self.state, why: self.why.clone() }));
-                }
-                self.refusal = Some(refusal);
-            }
+        let rights = self.may_promote(facts).and_then(|()| self.rights(role, hung));
+        if let Err(refusal) = rights {
+            self.give_up_approach(now, out);
+            self.refuse(refusal, "", out);
+            return;
         }
+        if !self.approach(now, role, hung, out) {
+            return;
+        }
+        // Once more: a key may have come meanwhile.
+        let Ok(rights) = self.rights(role, hung) else { return };
+        self.refusal = None;
+        self.lease.next = rights;
+        self.op = Some(Op::Promote);
+        self.approach = None;
+        self.begin_takeover(now);
+        let what = if self.forced { "ordered to by an operator" } else { name(role, hung) };
+        self.why = format!("taking over: the peer is {what}");
+        out.push(Action::Promote);
+        if self.rules.lease.is_some() {
+            out.push(Action::Prepare);
+        }
+    }
+
+    /// Says why not, once per reason: positions inside it move with every probe.
+    pub(super) fn refuse(&mut self, refusal: NotPromotable, detail: &str, out: &mut Actions) {
+        let known = self.refusal.is_some_and(|old| discriminant(&old) == discriminant(&refusal));
+        if !known {
+            let detail = if detail.is_empty() { String::new() } else { format!(" ({detail})") };
+            self.why = format!("refused to take over: {refusal}{detail}");
+            out.push(Action::Report(super::Report { from: self.state, to: self.state, why: self.why.clone() }));
+        }
+        self.refusal = Some(refusal);
     }
 
     /// Never heard, the peer's server was asked: it is a standby, or does not answer. A primary without its daemon is
@@ -144,7 +172,16 @@ impl Core {
         if let Some((ours, theirs)) = self.other_cluster() {
             return Err(NotPromotable::OtherCluster { ours, theirs });
         }
-        promotable(Some(facts), self.peer.last_primary.as_ref(), self.rules.sync_required)?;
+        match promotable(Some(facts), self.peer.last_primary.as_ref(), self.rules.sync, self.rules.max_lag) {
+            // The operator has said that what is missing may be lost.
+            Err(
+                NotPromotable::Behind { .. }
+                | NotPromotable::NeverHeard
+                | NotPromotable::Lag { .. }
+                | NotPromotable::Timeline { .. },
+            ) if self.forced => {}
+            result => result?,
+        }
         if self.may_take_term() { Ok(()) } else { Err(NotPromotable::TermNotStored) }
     }
 
@@ -222,6 +259,12 @@ impl Core {
     fn as_primary(&mut self, now: Nanos, role: PeerRole, facts: &PgFacts, out: &mut Actions) {
         let peer_says_primary =
             self.peer.pulse.flags & flag::PG_PRIMARY != 0 && !matches!(role, PeerRole::Dead | PeerRole::Unknown);
+        let later = self.peer.pulse_term().is_some_and(|theirs| theirs > self.terms.claim());
+        if self.rules.lease.is_some() && role == PeerRole::Standby && later && self.peer.is_former() {
+            // It rests, and was the later primary: this one's data are not the last.
+            self.stand_down("the peer was the primary of a later term, and is at rest: it shall start", out);
+            return;
+        }
         if role == PeerRole::Primary || peer_says_primary {
             if self.report_other_cluster(out) {
                 return;
@@ -272,10 +315,11 @@ impl Core {
             role == PeerRole::Primary || self.peer.postgres.as_ref().is_some_and(|theirs| !theirs.in_recovery);
         let has_to_rejoin = self.stalled_since.is_some() && peer_is_primary;
         if rest.standby_signal && !rest.rejoin_pending && !has_to_rejoin {
-            self.stalled_since = None;
-            self.op = Some(Op::Start);
-            out.push(Action::Start { standby: true });
-            return;
+            if !self.reinit {
+                self.stalled_since = None;
+                self.start(true, out);
+                return;
+            }
         }
         if !rest.standby_signal && !rest.rejoin_pending && !self.terms_are_stored() {
             // In which term it was a primary must survive whatever comes now.
@@ -284,7 +328,7 @@ impl Core {
         if peer_is_primary {
             self.op = Some(Op::Rejoin);
             self.why = "the peer is the primary: rejoining as its standby".to_owned();
-            out.push(Action::Rejoin);
+            out.push(Action::Rejoin { anew: self.reinit });
             return;
         }
         // A former primary. Whether another one exists, only the peer can tell; so it is asked, as long as it takes.
@@ -297,9 +341,8 @@ impl Core {
         }
         if role == PeerRole::Standby && self.peer.pulse.flags & flag::REJOIN != 0 {
             // It saw this node as the primary, and its own directory is of no use without one. Both would wait for ever.
-            self.op = Some(Op::Start);
             self.why = "the peer was rejoining this node: starting as the primary that it was".to_owned();
-            out.push(Action::Start { standby: false });
+            self.start(false, out);
             return;
         }
         if role == PeerRole::Standby && self.peer.pulse.flags & flag::FORMER != 0 {
@@ -308,9 +351,8 @@ impl Core {
         }
         match &self.peer.postgres {
             Some(theirs) if theirs.timeline <= rest.timeline => {
-                self.op = Some(Op::Start);
                 self.why = "the peer is a standby: starting as the primary that this node was".to_owned();
-                out.push(Action::Start { standby: false });
+                self.start(false, out);
             }
             Some(_) => {
                 self.why = "the peer is a standby on a later timeline: waiting until it serves".to_owned();
@@ -328,9 +370,8 @@ impl Core {
     fn two_former_primaries(&mut self, rest: &AtRest, out: &mut Actions) {
         let (ours, theirs) = (self.terms.claim(), self.peer.pulse.term);
         if ours > theirs && !self.is_outdated() {
-            self.op = Some(Op::Start);
             self.why = format!("both nodes were primaries, this one later (term {ours} against {theirs}): it starts");
-            out.push(Action::Start { standby: false });
+            self.start(false, out);
         } else if ours < theirs {
             self.why =
                 format!("both nodes were primaries, the peer later (term {theirs} against {ours}): it shall start");
@@ -359,14 +400,32 @@ impl Core {
     pub(super) fn begin_serving(&mut self, now: Nanos, why: &str, out: &mut Actions) {
         self.enter(now, VrrpState::Master, why, out);
         self.resigned = false;
-        self.op = Some(Op::Serve);
-        out.push(Action::Serve);
+        self.forced = false;
+        self.opening = true;
+        if self.rules.lease.is_none() {
+            self.op = Some(Op::Serve);
+            out.push(Action::Serve);
+        } else if !std::mem::take(&mut self.lease.resuming) {
+            let rights = std::mem::take(&mut self.lease.next);
+            (self.lease.solo, self.lease.limit) = (rights.solo, rights.limit);
+        }
+        self.lease.leased_until = now.after(self.rules.lease.map_or(Nanos(0), |rules| rules.margin));
+        self.lease.look_at = now;
         self.advert_now(now, out);
+    }
+
+    /// Starts PostgreSQL. A primary that waited for a standby shows, once started, commits that were never acknowledged:
+    /// its gate stays shut until that standby has them.
+    fn start(&mut self, standby: bool, out: &mut Actions) {
+        self.op = Some(Op::Start);
+        self.lease.tail = !standby && self.rules.sync.names_standby();
+        out.push(Action::Start { standby });
     }
 }
 
-const fn name(role: PeerRole) -> &'static str {
+const fn name(role: PeerRole, hung: bool) -> &'static str {
     match role {
+        _ if hung => "hung: its kernel answers, its daemon does not",
         PeerRole::Primary => "a weaker primary",
         PeerRole::Standby => "alive and cannot serve",
         PeerRole::Resigned => "resigning",

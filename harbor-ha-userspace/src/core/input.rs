@@ -1,9 +1,10 @@
 //! What comes into the core.
 
-use harbor_ha_ebpf::records::{Source, VerdictKind};
+use harbor_ha_ebpf::records::{Order, Source, VerdictKind};
 use harbor_ha_ebpf::units::Nanos;
 
 use super::facts::{AtRest, PgFacts};
+use super::witness::{Answer, WitnessCall};
 
 /// Everything that can happen to a node.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,6 +31,8 @@ pub enum Input {
         /// The news.
         news: Postgres,
     },
+    /// Until when the peer's kernel grants service.
+    Lease(Nanos),
     /// What the peer's PostgreSQL says of itself; `None`: it does not answer.
     PeerPostgres(Option<PgFacts>),
     /// An action ended.
@@ -93,6 +96,22 @@ pub enum Done {
     Start(Result<(), String>),
     /// The node is a streaming standby again.
     Rejoin(Result<(), String>),
+    /// The order is in force.
+    Ordered {
+        /// Which.
+        order: Order,
+        /// This node's promise to its peer, read after it was in force.
+        promise_until: Nanos,
+    },
+    /// The witness was asked.
+    Witness {
+        /// What.
+        call: WitnessCall,
+        /// The instant before.
+        asked: Nanos,
+        /// Its answer.
+        answer: Answer,
+    },
     /// These terms are on disk.
     StoreTerms(Result<super::Terms, String>),
     /// This `synchronous_standby_names` is in force.
@@ -124,4 +143,14 @@ pub enum Command {
     Switchover,
     /// Hand the service to the peer if it can take it, then end (SIGTERM).
     Terminate,
+    /// Take over whatever the peer does and whatever is lost (`failover --force`).
+    Failover,
+    /// No automatic action from now on; the gate goes on.
+    Pause,
+    /// Act again.
+    Resume,
+    /// The daemon will be silent for a while: the peer shall wait.
+    Hold,
+    /// Make this standby anew from the primary.
+    Reinit,
 }

@@ -4,6 +4,7 @@ use harbor_ha_ebpf::records::{Source, State, VerdictKind};
 use harbor_ha_ebpf::units::{Nanos, Priority};
 use harbor_ha_ebpf::wire::pulse::flag;
 
+use super::lease::Rights;
 use super::peer::PeerRole;
 use super::{
     Action, Actions, After, Core, Leave, Local, Op, Promoted, RESIGN_PATIENCE, RETRY, Served, StopMode, Verdict,
@@ -37,6 +38,7 @@ impl Core {
                         out.push(Action::SetSync { peer: false });
                     }
                 }
+                self.lease.tail = false;
                 if self.link == Some(false) {
                     self.why = "the interface went down during the takeover".to_owned();
                     self.stop(StopMode::Fast, After { resign: false, exit: false }, out);
@@ -49,6 +51,12 @@ impl Core {
             Err(error) => {
                 self.retry_at = now.after(RETRY);
                 self.why = format!("promotion failed: {error}");
+                self.forced = false;
+                self.lease.next = Rights::default();
+                self.release_key(now, out);
+                if self.rules.lease.is_some() {
+                    out.push(Action::Withdraw);
+                }
             }
         }
     }
@@ -120,28 +128,36 @@ impl Core {
             return;
         }
         let timeline = facts.timeline;
-        let name_peer =
-            self.rules.sync_required && facts.streaming && facts.sync_names.is_empty() && now >= self.sync_retry_at;
-        if name_peer && !self.setting_sync {
-            self.setting_sync = true;
-            out.push(Action::SetSync { peer: true });
-        }
+        self.settle_sync(now, out);
         let role = self.peer.role();
         if role == PeerRole::Primary {
             self.two_primaries(now, timeline, out);
+        } else if let Some(theirs) = self.peer.pulse_term()
+            && self.rules.lease.is_some()
+            && theirs > self.terms.claim()
+            && self.other_cluster().is_none()
+        {
+            let ours = self.terms.claim();
+            self.stand_down(&format!("the peer knows of a primary of term {theirs}, this one is of term {ours}"), out);
+            return;
         }
         self.serve_again(now, out);
     }
 
     /// The addresses could not be put up: once more, after a pause.
     fn serve_again(&mut self, now: Nanos, out: &mut Actions) {
+        if self.rules.lease.is_some() && !self.may_open() {
+            return;
+        }
         if !self.serving && self.op.is_none() && now >= self.retry_at {
+            // The gate first: what is announced must answer.
+            self.settle_order(out);
             self.op = Some(Op::Serve);
             out.push(Action::Serve);
         }
     }
 
-    fn run_timers(&mut self, now: Nanos, out: &mut Actions) {
+    pub(super) fn run_timers(&mut self, now: Nanos, out: &mut Actions) {
         if self.advert_at.is_some_and(|at| now >= at) {
             self.advert_now(now, out);
         }
@@ -272,6 +288,7 @@ impl Core {
         if self.rules.postgres {
             self.stop(mode, After { resign: true, exit: false }, out);
         } else {
+            self.shut(out);
             out.push(Action::Withdraw);
             self.left_service(now, After { resign: true, exit: false }, out);
         }
@@ -298,6 +315,7 @@ impl Core {
             }
             Leave::Switchover | Leave::Terminate => {
                 // PostgreSQL is left running: nobody else could serve, and without the address nobody writes through it.
+                self.shut(out);
                 self.serving = false;
                 out.push(Action::Withdraw);
                 let exit = leave == Leave::Terminate;

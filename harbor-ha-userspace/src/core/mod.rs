@@ -22,29 +22,37 @@ pub mod action;
 mod backup;
 pub mod facts;
 pub mod input;
+mod lease;
 mod master;
 mod news;
 pub mod peer;
 pub mod promotable;
+mod right;
 pub mod rules;
 pub mod snapshot;
 mod state;
+mod sync;
 mod term;
 #[cfg(test)]
 mod tests;
+pub mod witness;
 
+use harbor_ha_ebpf::records::Order;
 use harbor_ha_ebpf::units::{Nanos, Priority};
 use harbor_ha_ebpf::wire::pulse::flag;
 
 pub use action::{Action, Actions, PulseState, Report, StopMode};
 use facts::{AtRest, PgFacts};
 pub use input::{Command, Done, Input, Postgres, Promoted, Served, Verdict};
+use lease::Lease;
 use peer::Peer;
 use promotable::NotPromotable;
+use right::Approach;
 pub use rules::Rules;
 use snapshot::Takeover;
 pub use state::VrrpState;
 pub use term::Terms;
+use witness::Witness;
 
 /// The heavy action that runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,8 +158,41 @@ pub struct Core {
     ask_at: Nanos,
     /// Verdicts of a past in which this process stood still are being read: nothing is decided until the last one is.
     backlog_until: Nanos,
+    lease: Lease,
+    witness: Witness,
+    /// A takeover has begun and has not promoted.
+    approach: Option<Approach>,
+    /// This node serves, or is about to: the gate is ordered open when it may be.
+    opening: bool,
+    /// Since this node waived its right, its primary was heard to do without it.
+    solo_heard: bool,
+    /// A standby waits for its primary before it ends.
+    leaving_since: Option<Nanos>,
+    /// Commits shall stop waiting for the standby.
+    degrading: bool,
+    /// Since when the named standby does not stream.
+    unstreamed_since: Option<Nanos>,
+    /// An operator forces the takeover.
+    forced: bool,
+    /// No automatic action.
+    paused: bool,
+    /// The peer is asked for patience until then.
+    hold_until: Nanos,
+    /// An operator wants this standby made anew.
+    reinit: bool,
     /// [`Action::Exit`] was said: nothing follows it.
     ended: bool,
+    /// The instant of the input that is being handled.
+    now: Nanos,
+}
+
+/// What an earlier run left in force, and an operator's word that outlives runs.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Adopted {
+    /// The kernel's order.
+    pub order: Order,
+    /// Automatic action is paused.
+    pub paused: bool,
 }
 
 /// Between two tries of an action that failed.
@@ -166,8 +207,8 @@ const DRAIN: Nanos = Nanos::from_millis(1);
 const RESIGN_PATIENCE: Nanos = Nanos::from_secs(30);
 
 impl Core {
-    /// A node that knows nothing yet but its terms.
-    pub fn new(rules: Rules, terms: Terms, now: Nanos) -> Self {
+    /// A node that knows nothing yet but its terms, and what an earlier run left in force.
+    pub fn new(rules: Rules, terms: Terms, adopted: Adopted, now: Nanos) -> Self {
         Self {
             rules,
             state: VrrpState::Init,
@@ -209,7 +250,20 @@ impl Core {
             retry_at: now,
             ask_at: now,
             backlog_until: now,
+            lease: Lease::new(adopted.order, terms.claim(), now),
+            witness: Witness::default(),
+            approach: None,
+            opening: false,
+            solo_heard: false,
+            leaving_since: None,
+            degrading: false,
+            unstreamed_since: None,
+            forced: false,
+            paused: adopted.paused,
+            hold_until: now,
+            reinit: false,
             ended: false,
+            now,
         }
     }
 
@@ -219,6 +273,7 @@ impl Core {
             out.set_wake(None);
             return;
         }
+        self.now = now;
         match input {
             Input::Verdict(verdict) => self.on_verdict(now, &verdict, out),
             Input::Wake => {}
@@ -235,6 +290,9 @@ impl Core {
                 self.unanswered = facts.is_none();
                 self.peer.answered(facts);
             }
+            Input::Lease(until) => self.lease_read(now, until),
+            Input::Done(Done::Ordered { order, promise_until }) => self.ordered(order, promise_until),
+            Input::Done(Done::Witness { call, asked, answer }) => self.witnessed(now, call, asked, answer, out),
             Input::Done(Done::StoreTerms(result)) => self.stored(now, result),
             Input::Done(done) => self.on_done(now, done, out),
             Input::Command(Command::Terminate) => self.leave = Some(Leave::Terminate),
@@ -244,9 +302,12 @@ impl Core {
                     self.leave = Some(Leave::Switchover);
                 }
             }
+            Input::Command(command) => self.commanded(now, command, out),
         }
         self.settle(now, out);
+        self.settle_rights(now, out);
         self.settle_terms(now, out);
+        self.settle_order(out);
         self.tell_peer(out);
         self.check_invariants();
         out.set_wake(if self.ended { None } else { self.next_deadline(now) });
@@ -256,6 +317,12 @@ impl Core {
     /// which something is due at once (an address owner's start).
     fn settle(&mut self, now: Nanos, out: &mut Actions) {
         if now < self.backlog_until {
+            return;
+        }
+        if self.paused && self.leave != Some(Leave::Terminate) && !self.forced {
+            if self.state == VrrpState::Master {
+                self.run_timers(now, out);
+            }
             return;
         }
         if self.stop_again_at.is_some_and(|at| now >= at) {
@@ -285,8 +352,10 @@ impl Core {
     }
 
     /// Asked to end, and nothing runs that has to be finished: a start goes on alone, a rejoin is resumed.
-    fn may_exit(&self) -> bool {
-        self.leave == Some(Leave::Terminate) && matches!(self.op, None | Some(Op::Start | Op::Rejoin))
+    fn may_exit(&mut self) -> bool {
+        self.leave == Some(Leave::Terminate)
+            && matches!(self.op, None | Some(Op::Start | Op::Rejoin))
+            && self.may_leave(self.now)
     }
 
     /// The last word of the pulses, then the end. Without a daemon nobody would take the addresses off later.
@@ -295,6 +364,26 @@ impl Core {
         self.tell_peer(out);
         out.push(Action::Exit);
         self.ended = true;
+    }
+
+    /// Another node serves rightly, or may: nothing more is written here.
+    fn stand_down(&mut self, why: &str, out: &mut Actions) {
+        self.why = why.to_owned();
+        self.stop(StopMode::Fast, After { resign: false, exit: false }, out);
+    }
+
+    /// What an operator wants, besides a hand-over.
+    fn commanded(&mut self, now: Nanos, command: Command, out: &mut Actions) {
+        match command {
+            Command::Failover if self.state == VrrpState::Backup => self.forced = true,
+            Command::Pause | Command::Resume => {
+                self.paused = command == Command::Pause;
+                out.push(Action::StorePause(self.paused));
+            }
+            Command::Hold => self.hold_until = now.after(self.rules.lease.map_or(Nanos(0), |rules| rules.hold)),
+            Command::Reinit if self.state == VrrpState::Backup => self.reinit = true,
+            Command::Failover | Command::Reinit | Command::Switchover | Command::Terminate => {}
+        }
     }
 
     fn settle_init(&mut self, now: Nanos, out: &mut Actions) {
@@ -311,6 +400,7 @@ impl Core {
         // A running primary keeps its addresses until it is known whether another one serves. Without a link the other
         // one is likely, and clients on this very host would go on writing.
         if !link || !matches!(&self.local, Local::Up(facts) if !facts.in_recovery) {
+            self.shut(out);
             out.push(Action::Withdraw);
         }
         if link {
@@ -330,6 +420,7 @@ impl Core {
 
     fn enter(&mut self, now: Nanos, state: VrrpState, why: &str, out: &mut Actions) {
         if state != VrrpState::Master {
+            self.opening = false;
             self.serving = false;
             self.advert_at = None;
             self.second_burst_at = None;
@@ -343,6 +434,8 @@ impl Core {
 
     /// Begins to stop serving; the state changes when every process is gone.
     fn stop(&mut self, mode: StopMode, after: After, out: &mut Actions) {
+        // Before anything else: the gate needs nobody's consent to be shut.
+        self.shut(out);
         self.serving = false;
         self.second_burst_at = None;
         self.refresh_at = None;
@@ -364,6 +457,12 @@ impl Core {
         set(flag::SYNC, (self.state == VrrpState::Master || self.resigned) && self.peer_synced);
         set(flag::FAULT, self.state == VrrpState::Fault);
         set(flag::RESIGN, self.resigned);
+        let leased = self.rules.lease.is_some() && self.state == VrrpState::Master && !self.lease.solo;
+        set(flag::LEASED, leased);
+        set(flag::WAIVED, self.says_waived());
+        set(flag::ASKS_WAIVER, leased && self.degrading);
+        set(flag::HOLD, self.now < self.hold_until);
+        set(flag::HOLDS, self.now < self.peer.hold_until);
         match &self.local {
             Local::Up(facts) => {
                 set(flag::PG_UP, true);
@@ -413,6 +512,11 @@ impl Core {
             self.refresh_at.and_then(future),
             self.preempt_at.and_then(future),
             self.stop_again_at.and_then(future),
+            self.waiver_deadline().and_then(future),
+            self.lease_deadline().and_then(future),
+            self.sync_deadline().and_then(future),
+            future(self.hold_until),
+            future(self.peer.hold_until),
             leaderless.and_then(future),
             unheard.and_then(future),
             stalled.and_then(future),

@@ -43,6 +43,7 @@ impl Core {
 
     pub(super) fn on_verdict(&mut self, now: Nanos, verdict: &Verdict, out: &mut Actions) {
         self.peer.hear(verdict);
+        self.hear_rights(verdict);
         if now.since(verdict.at) > BACKLOG {
             self.backlog_until = now.after(DRAIN);
         }
@@ -63,6 +64,9 @@ impl Core {
                 self.end_of_peer = self.end_of_peer.filter(|end| end.why == RESIGNED);
                 let end = EndOfPeer { why: RESIGNED, at: verdict.at, last_heard: Nanos(0) };
                 self.end_of_peer.get_or_insert(end);
+            }
+            PeerRole::Primary if verdict.kind == VerdictKind::Hung => {
+                self.end_of_peer = Some(EndOfPeer { why: "hung", at: verdict.at, last_heard: Nanos(0) });
             }
             PeerRole::Primary => {
                 self.end_of_peer = None;
@@ -105,6 +109,8 @@ impl Core {
                     // goes back to an earlier one while it runs.
                     facts.timeline = facts.timeline.max(before.timeline);
                 }
+                // Its standby has everything, or none is waited for.
+                self.lease.tail &= !facts.peer_is_sync && !facts.sync_names.is_empty();
                 let synced = !facts.in_recovery && !facts.sync_names.is_empty();
                 self.peer_synced = synced && (self.peer_synced || facts.peer_is_sync);
                 self.local = Local::Up(facts);
@@ -126,13 +132,15 @@ impl Core {
                     // The hand-over goes on without its checkpoint.
                     let after = After { resign: true, exit: leave == Leave::Terminate };
                     self.stop(StopMode::Kill, after, out);
+                } else if self.paused {
+                    self.why = "PostgreSQL of this node ended, and automatic action is paused".to_owned();
                 } else if self.state == VrrpState::Master && self.op.is_none_or(|op| op == Op::Serve) {
                     self.lost_postgres(now, "PostgreSQL of this node ended", out);
                 }
             }
             Postgres::NoAnswer => {
                 self.no_answers = self.no_answers.saturating_add(1);
-                if self.no_answers >= self.rules.probe_fall && self.op.is_none() {
+                if self.no_answers >= self.rules.probe_fall && self.op.is_none() && !self.paused {
                     self.hung(now, out);
                 }
             }
@@ -145,7 +153,7 @@ impl Core {
         }
         match done {
             // Taken in before, as it changes nothing of PostgreSQL.
-            Done::StoreTerms(_) => {}
+            Done::StoreTerms(_) | Done::Ordered { .. } | Done::Witness { .. } => {}
             Done::Promote(result) => self.promoted(now, result, out),
             Done::Serve(result) => self.served(now, result),
             Done::Checkpoint => {
@@ -179,6 +187,7 @@ impl Core {
                         self.peer.postgres = None;
                     }
                     Ok(()) => {
+                        self.reinit = false;
                         self.stalled_since = None;
                         self.why = "rejoined as a standby".to_owned();
                     }

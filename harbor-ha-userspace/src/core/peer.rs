@@ -1,6 +1,7 @@
 //! What we know of the other node, through its heartbeats and its PostgreSQL.
 
 use harbor_ha_ebpf::records::{Source, State, VerdictKind};
+use harbor_ha_ebpf::units::Nanos;
 use harbor_ha_ebpf::wire::pulse::flag;
 use serde::Serialize;
 
@@ -50,6 +51,10 @@ pub struct Peer {
     pub outlived: bool,
     /// Its kernel answers, and its userspace has given no sign for longer than `lease.hang`.
     pub hung: bool,
+    /// It asked for patience with its silence, until then.
+    pub hold_until: Nanos,
+    /// The term in which it serves by our echoes alone, if its last word as a primary said so.
+    pub leased: Option<u64>,
     /// The highest term that its pulses said; 0 when none did.
     pub term: u64,
     /// Its PostgreSQL system identifier, 0 when not known.
@@ -84,6 +89,8 @@ impl Default for Peer {
             inherited: false,
             outlived: false,
             hung: false,
+            hold_until: Nanos(0),
+            leased: None,
             term: 0,
             system_identifier: 0,
             postgres: None,
@@ -139,6 +146,10 @@ impl Peer {
             self.term = 0;
         }
         self.term = self.term.max(verdict.term);
+        if verdict.source == Source::Pulse && heartbeat.flags & flag::PRIMARY != 0 {
+            let term = verdict.term;
+            self.leased = (heartbeat.flags & flag::LEASED != 0 && term != 0).then_some(term);
+        }
         let was_primary = heartbeat.flags & (flag::PRIMARY | flag::RESIGN) != 0;
         if verdict.source == Source::Pulse && was_primary && verdict.timeline != 0 {
             self.last_primary = Some(LastPrimary {
@@ -206,6 +217,11 @@ impl Peer {
     /// It says that it cannot serve.
     pub const fn faulty(&self) -> bool {
         self.pulse.flags & flag::FAULT != 0
+    }
+
+    /// Its PostgreSQL is at rest and was a primary when it ended.
+    pub const fn is_former(&self) -> bool {
+        self.pulse.flags & flag::FORMER != 0
     }
 
     /// Its PostgreSQL answers, by its own pulse.

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::facts::{Lsn, PgFacts};
 use super::peer::LastPrimary;
+use super::rules::SyncPolicy;
 
 /// A reason to refuse a takeover. Each has a sentence for the operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -22,6 +23,26 @@ pub enum NotPromotable {
     },
     /// Replication is synchronous, and this node has never heard of a primary since it started.
     NeverHeard,
+    /// Commits do not wait for the standby, and this one is further behind than `postgres.max_lag`.
+    Lag {
+        /// Bytes that the primary had and this node has not.
+        bytes: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// The primary was not known to serve by this node's echoes alone: it may serve still.
+    NoRight,
+    /// This node has given its right up for the term.
+    Waived {
+        /// The primary's term.
+        term: u64,
+    },
+    /// The witness gave the right to serve to the other node.
+    WitnessRefused,
+    /// The witness does not answer.
+    WitnessUnreachable,
+    /// An operator has paused automatic action.
+    Hold,
     /// The term of a takeover is not on disk, or not yet.
     TermNotStored,
     /// The peer's PostgreSQL is another cluster.
@@ -55,6 +76,26 @@ impl std::fmt::Display for NotPromotable {
                 "this node has not heard of a primary since it started, so it cannot know whether it has every \
                  acknowledged write"
             ),
+            Self::Lag { bytes, limit } => write!(
+                f,
+                "this node is {bytes} bytes of WAL behind the primary, more than `postgres.max_lag` ({limit}): these \
+                 writes would be lost; if they may be, run `harbor-ha failover --force --reason ...`"
+            ),
+            Self::NoRight => write!(
+                f,
+                "the primary did not serve by this node's lease when it was last heard, so it may serve still; if it is \
+                 certainly gone, run `harbor-ha failover --force --reason ...`"
+            ),
+            Self::Waived { term } => write!(
+                f,
+                "this node has waived its right to succeed the primary of term {term}, which may have acknowledged \
+                 writes without it; if they may be lost, run `harbor-ha failover --force --reason ...`"
+            ),
+            Self::WitnessRefused => write!(f, "the witness has given the right to serve to the other node"),
+            Self::WitnessUnreachable => {
+                write!(f, "the witness does not answer, and without its word the primary may serve still")
+            }
+            Self::Hold => write!(f, "automatic action is paused; run `harbor-ha resume`"),
             Self::TermNotStored => write!(
                 f,
                 "the term of a takeover is not on disk; if this stays, look at the space and the rights of `node.state_dir`"
@@ -79,8 +120,10 @@ impl std::fmt::Display for NotPromotable {
 pub fn promotable(
     facts: Option<&PgFacts>,
     last: Option<&LastPrimary>,
-    sync_required: bool,
+    sync: SyncPolicy,
+    max_lag: u64,
 ) -> Result<(), NotPromotable> {
+    let sync_required = sync.names_standby();
     let facts = facts.ok_or(NotPromotable::Down)?;
     if facts.replay_paused {
         return Err(NotPromotable::Paused);
@@ -94,12 +137,18 @@ pub fn promotable(
     if sync_required && !last.sync && facts.lsn < last.lsn {
         return Err(NotPromotable::Behind { ours: facts.lsn, theirs: last.lsn });
     }
+    let bytes = last.lsn.0.saturating_sub(facts.lsn.0);
+    if !sync_required && last.timeline == facts.timeline && bytes > max_lag {
+        return Err(NotPromotable::Lag { bytes, limit: max_lag });
+    }
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const LAG: u64 = 16;
 
     fn facts(lsn: u64, timeline: u32) -> PgFacts {
         PgFacts {
@@ -120,33 +169,43 @@ mod tests {
 
     #[test]
     fn a_synchronous_standby_may_lag_in_what_it_knows_of_itself() {
-        assert_eq!(promotable(Some(&facts(5, 1)), Some(&last(true, 9, 1)), true), Ok(()));
+        assert_eq!(promotable(Some(&facts(5, 1)), Some(&last(true, 9, 1)), SyncPolicy::Required, LAG), Ok(()));
     }
 
     #[test]
     fn an_asynchronous_one_must_have_all_that_the_primary_had() {
         let behind = NotPromotable::Behind { ours: Lsn(8), theirs: Lsn(9) };
-        assert_eq!(promotable(Some(&facts(8, 1)), Some(&last(false, 9, 1)), true), Err(behind));
-        assert_eq!(promotable(Some(&facts(9, 1)), Some(&last(false, 9, 1)), true), Ok(()));
-        assert_eq!(promotable(Some(&facts(8, 1)), Some(&last(false, 9, 1)), false), Ok(()));
+        assert_eq!(promotable(Some(&facts(8, 1)), Some(&last(false, 9, 1)), SyncPolicy::Required, LAG), Err(behind));
+        assert_eq!(promotable(Some(&facts(9, 1)), Some(&last(false, 9, 1)), SyncPolicy::Required, LAG), Ok(()));
+        assert_eq!(promotable(Some(&facts(8, 1)), Some(&last(false, 9, 1)), SyncPolicy::Off, LAG), Ok(()));
     }
 
     #[test]
     fn a_standby_that_was_never_told_waits_for_an_operator() {
-        assert_eq!(promotable(Some(&facts(8, 1)), None, true), Err(NotPromotable::NeverHeard));
-        assert_eq!(promotable(Some(&facts(8, 1)), None, false), Ok(()));
+        assert_eq!(promotable(Some(&facts(8, 1)), None, SyncPolicy::Required, LAG), Err(NotPromotable::NeverHeard));
+        assert_eq!(promotable(Some(&facts(8, 1)), None, SyncPolicy::Off, LAG), Ok(()));
     }
 
     #[test]
     fn an_older_timeline_is_refused_whatever_the_policy() {
         let refused = Err(NotPromotable::Timeline { ours: 1, theirs: 2 });
-        assert_eq!(promotable(Some(&facts(9, 1)), Some(&last(true, 1, 2)), false), refused);
+        assert_eq!(promotable(Some(&facts(9, 1)), Some(&last(true, 1, 2)), SyncPolicy::Off, LAG), refused);
     }
 
     #[test]
     fn a_paused_or_absent_server_is_refused() {
         let paused = PgFacts { replay_paused: true, ..facts(9, 1) };
-        assert_eq!(promotable(Some(&paused), Some(&last(true, 9, 1)), true), Err(NotPromotable::Paused));
-        assert_eq!(promotable(None, Some(&last(true, 9, 1)), true), Err(NotPromotable::Down));
+        assert_eq!(
+            promotable(Some(&paused), Some(&last(true, 9, 1)), SyncPolicy::Required, LAG),
+            Err(NotPromotable::Paused)
+        );
+        assert_eq!(promotable(None, Some(&last(true, 9, 1)), SyncPolicy::Required, LAG), Err(NotPromotable::Down));
+    }
+
+    #[test]
+    fn an_asynchronous_standby_may_lose_so_much_and_no_more() {
+        let refused = Err(NotPromotable::Lag { bytes: 17, limit: LAG });
+        assert_eq!(promotable(Some(&facts(100, 1)), Some(&last(false, 117, 1)), SyncPolicy::Off, LAG), refused);
+        assert_eq!(promotable(Some(&facts(100, 1)), Some(&last(false, 116, 1)), SyncPolicy::Off, LAG), Ok(()));
     }
 }

@@ -9,8 +9,10 @@
 //! pair without pulses).
 
 use harbor_ha_ebpf::units::Nanos;
+use harbor_ha_ebpf::wire::pulse::flag;
 use serde::{Deserialize, Serialize};
 
+use super::peer::PeerRole;
 use super::{Action, Actions, Core, Local, Op, RETRY, VrrpState};
 
 /// What a node keeps on disk.
@@ -23,6 +25,9 @@ pub struct Terms {
     pub mine: u64,
     /// The term in which this standby would take over; 0: none.
     pub reserved: u64,
+    /// The term whose primary this node does not succeed: it may have stopped waiting for us; 0: none.
+    #[serde(default)]
+    pub waived: u64,
 }
 
 impl Terms {
@@ -59,7 +64,8 @@ impl Core {
             // The promotion is under way: its term is the reserved one, whatever is heard meanwhile.
             Local::Up(facts) if facts.in_recovery && self.op == Some(Op::Promote) => stored,
             Local::Up(facts) if facts.in_recovery => {
-                Terms { seen: known, reserved: stored.reserved.max(known + 1), ..stored }
+                let reserved = if stored.reserved > known { stored.reserved } else { self.next_term(known) };
+                Terms { seen: known, reserved, waived: self.wanted_waiver(), ..stored }
             }
             Local::Up(_) => self.as_a_primary(known),
             Local::Rest(rest) if rest.standby_signal || rest.rejoin_pending => Terms { seen: known, ..stored },
@@ -69,8 +75,28 @@ impl Core {
     }
 
     fn as_a_primary(&self, known: u64) -> Terms {
-        let mine = self.terms.claim().max(self.own_timeline());
-        Terms { seen: known.max(mine), mine, reserved: 0 }
+        let claim = self.terms.claim();
+        let timeline = self.own_timeline();
+        // Data of a later promotion than is on disk here: somebody else promoted this server.
+        let base = if timeline > claim { self.next_term(timeline - 1) } else { claim };
+        let mine = if base < known && self.succeeds_a_standby() { self.next_term(known) } else { base };
+        Terms { seen: known.max(mine), mine, reserved: 0, waived: 0 }
+    }
+
+    /// The lowest term above `known` that is this node's to take.
+    fn next_term(&self, known: u64) -> u64 {
+        self.rules.lease.map_or(known + 1, |rules| rules.next_term(known))
+    }
+
+    /// This running primary has seen a later term, and the only other node is a standby now: a new term is due.
+    fn succeeds_a_standby(&self) -> bool {
+        let theirs = &self.peer.pulse;
+        let is_standby = theirs.flags & flag::PG_UP != 0 && theirs.flags & (flag::PG_PRIMARY | flag::FORMER) == 0;
+        self.rules.lease.is_some()
+            && self.state == VrrpState::Backup
+            && matches!(&self.local, Local::Up(facts) if !facts.in_recovery)
+            && self.peer.role() == PeerRole::Standby
+            && is_standby
     }
 
     /// Stores what has to be stored; one write at a time.
@@ -88,7 +114,10 @@ impl Core {
     pub(super) fn stored(&mut self, now: Nanos, result: Result<Terms, String>) {
         self.storing = false;
         match result {
-            Ok(terms) => self.terms = terms,
+            Ok(terms) => {
+                self.solo_heard &= terms.waived == self.terms.waived;
+                self.terms = terms;
+            }
             Err(error) => {
                 self.store_at = now.after(RETRY);
                 self.why = format!("cannot store the term: {error}; without it this node does not take over");

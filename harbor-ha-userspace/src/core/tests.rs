@@ -13,7 +13,7 @@ use harbor_ha_ebpf::units::{Nanos, Priority};
 use harbor_ha_ebpf::wire::pulse::flag;
 
 use super::facts::{AtRest, Lsn, PgFacts};
-use super::rules::master_down;
+use super::rules::{SyncPolicy, master_down};
 use super::*;
 
 const MS: u64 = 1_000_000;
@@ -47,8 +47,10 @@ fn rules(priority: u8) -> Rules {
         announce_refresh: ms(60_000),
         announce_refresh_repeat: 1,
         postgres: false,
-        sync_required: true,
+        sync: SyncPolicy::Required,
+        max_lag: 1 << 24,
         probe_fall: 3,
+        lease: None,
     }
 }
 
@@ -80,11 +82,17 @@ fn announces(actions: &[Action]) -> usize {
 impl Node {
     fn new(rules: Rules) -> Self {
         let now = ms(10_000);
-        Self::of_terms(rules, Terms { seen: 1, mine: 1, reserved: 0 }, now)
+        Self::of_terms(rules, Terms { seen: 1, mine: 1, ..Terms::default() }, now)
     }
 
     fn of_terms(rules: Rules, terms: Terms, now: Nanos) -> Self {
-        Self { core: Core::new(rules, terms, now), now, out: Actions::default(), did: Vec::new(), disk: Ok(()) }
+        Self {
+            core: Core::new(rules, terms, Adopted::default(), now),
+            now,
+            out: Actions::default(),
+            did: Vec::new(),
+            disk: Ok(()),
+        }
     }
 
     /// Plain VRRP, the link is up.
@@ -100,7 +108,7 @@ impl Node {
         let mine = if facts.in_recovery { 0 } else { term };
         let reserved = if facts.in_recovery { term + 1 } else { 0 };
         let rules = Rules { postgres: true, start_wait: ms(500), ..rules(100) };
-        let mut node = Self::of_terms(rules, Terms { seen: term, mine, reserved }, ms(10_000));
+        let mut node = Self::of_terms(rules, Terms { seen: term, mine, reserved, waived: 0 }, ms(10_000));
         node.feed(Input::Link(true));
         node.says(facts);
         node
@@ -208,6 +216,9 @@ impl Node {
         self.did(&Action::AskPeer)
     }
 }
+
+/// A rejoin by whatever way is shortest.
+const REJOIN: Action = Action::Rejoin { anew: false };
 
 /// Flags of a peer that serves.
 const PRIMARY: u16 = flag::PRIMARY | flag::PG_UP | flag::PG_PRIMARY;

@@ -8,6 +8,7 @@ use harbor_ha_ebpf::units::Nanos;
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::config::settings::{Settings, Sync, VrrpVersion};
+use crate::core::rules::SyncPolicy;
 use crate::core::rules::{master_down, pulse_wait};
 use crate::core::{Rules, Terms};
 use crate::kernel::load::{self, Attached, Attachment, Fresh, LoadError};
@@ -240,7 +241,12 @@ pub fn rules(settings: &Settings) -> Rules {
         announce_refresh: nanos(settings.announce.refresh),
         announce_refresh_repeat: settings.announce.refresh_repeat,
         postgres: settings.postgres.is_some(),
-        sync_required: settings.postgres.as_ref().is_some_and(|postgres| postgres.sync == Sync::Required),
+        sync: match settings.postgres.as_ref().map(|postgres| postgres.sync) {
+            Some(Sync::Required) => SyncPolicy::Required,
+            Some(Sync::Off) | None => SyncPolicy::Off,
+        },
+        max_lag: 16 << 20,
+        lease: None,
         probe_fall: settings.postgres.as_ref().map_or(1, |postgres| postgres.probe_fall),
     }
 }

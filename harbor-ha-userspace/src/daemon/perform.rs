@@ -85,7 +85,7 @@ impl Performer {
                 let role = if standby { StartAs::Standby } else { StartAs::Primary };
                 Done::Start(pg.start(role).await.map(|_| ()).map_err(|error| error.to_string()))
             }),
-            Action::Rejoin => self.task(parts, |why| Done::Rejoin(Err(why)), |pg| async move {
+            Action::Rejoin { anew: _ } => self.task(parts, |why| Done::Rejoin(Err(why)), |pg| async move {
                 // The room logs each step itself.
                 let result = pg.rejoin(|_step| ()).await;
                 match &result {
@@ -102,6 +102,7 @@ impl Performer {
                 tracing::info!(names, ok = result.is_ok(), "synchronous_standby_names");
                 Done::SetSync(result.map(|()| names).map_err(|error| error.to_string()))
             }),
+            Action::Order(_) | Action::ReadLease | Action::Prepare | Action::Witness(_) | Action::StorePause(_) => {}
             Action::StoreTerms(terms) => {
                 let (file, inputs) = (parts.term_file.clone(), self.inputs.clone());
                 tokio::spawn(async move {

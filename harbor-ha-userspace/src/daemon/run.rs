@@ -19,7 +19,7 @@ use super::monitor;
 use super::perform::Performer;
 use super::repeated::Repeated;
 use crate::config::settings::Settings;
-use crate::core::{Actions, Command, Core, Input};
+use crate::core::{Actions, Adopted, Command, Core, Input};
 use crate::kernel::maps::PEER;
 use crate::net::clock;
 use crate::net::netlink::Seen;
@@ -52,7 +52,7 @@ pub async fn run(settings: Settings) -> Result<(), BuildError> {
     tokio::spawn(parts.interface.clone().watch(settings.node.address, vips, watch));
     let mut lost = None;
     let mut performer = Performer::new(settings.clone(), inputs, look);
-    let mut core = Core::new(build::rules(&settings), parts.terms, clock::now());
+    let mut core = Core::new(build::rules(&settings), parts.terms, Adopted::default(), clock::now());
     let mut out = Actions::default();
     let mut terminate = signal(SignalKind::terminate()).expect("SIGTERM can be caught");
     let mut interrupt = signal(SignalKind::interrupt()).expect("SIGINT can be caught");

@@ -81,7 +81,7 @@ impl TermFile {
 mod tests {
     use super::*;
 
-    const TERMS: Terms = Terms { seen: 5, mine: 3, reserved: 6 };
+    const TERMS: Terms = Terms { seen: 5, mine: 3, reserved: 6, waived: 5 };
 
     #[test]
     fn what_is_saved_is_loaded_and_nothing_else_is_left() {

@@ -45,7 +45,7 @@ fn a_former_primary_neither_rejoins_nor_starts_beside_another_cluster() {
     node.news(Postgres::AtRest(at_rest(1)));
     node.pulse_of_another_cluster(VerdictKind::Alive, PRIMARY);
     node.pass(ms(60_000));
-    assert!(!node.did(&Action::Rejoin) && !node.did(&Action::Start { standby: false }));
+    assert!(!node.did(&REJOIN) && !node.did(&Action::Start { standby: false }));
     assert!(node.core.why.contains("pg_basebackup"), "{}", node.core.why);
 }
 
@@ -55,7 +55,7 @@ fn whoever_serves_goes_on_beside_another_cluster_whatever_its_term_and_timeline(
     node.pulse_of_another_cluster(VerdictKind::Said, PRIMARY);
     assert!(node.core.serving && !node.did(&Action::Stop(StopMode::Fast)));
     assert_eq!(node.reports(), 1);
-    assert_eq!(node.core.terms, Terms { seen: 1, mine: 1, reserved: 0 }, "its term is none of ours");
+    assert_eq!(node.core.terms, Terms { seen: 1, mine: 1, reserved: 0, waived: 0 }, "its term is none of ours");
     // Its data directory was made anew, as a standby of ours.
     node.pulse(flag::PG_UP, 1);
     assert_eq!((node.core.terms.seen, node.core.known_term()), (1, 1));

@@ -32,10 +32,10 @@ fn a_former_primary_asks_and_never_starts_unasked() {
 fn a_former_primary_rejoins_a_peer_that_is_the_primary_by_pulse_or_by_answer() {
     let mut node = resting(at_rest(1));
     node.pulse(PRIMARY, 2);
-    assert!(node.did(&Action::Rejoin));
+    assert!(node.did(&REJOIN));
     let mut node = resting(at_rest(1));
     node.feed(Input::PeerPostgres(Some(primary(2))));
-    assert!(node.did(&Action::Rejoin));
+    assert!(node.did(&REJOIN));
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn a_begun_rejoin_never_starts_a_server() {
         node.feed(Input::PeerPostgres(Some(standby(1))));
         assert!(!starts(&node.did) && !starts(&node.pass(ms(60_000))));
         node.pulse(PRIMARY, 2);
-        assert!(node.did(&Action::Rejoin));
+        assert!(node.did(&REJOIN));
     }
 }
 
@@ -109,11 +109,11 @@ fn a_rejoin_that_fails_is_tried_again_after_a_pause_and_asks_anew_who_the_primar
     node.feed(Input::PeerPostgres(Some(primary(2))));
     node.done(Done::Rejoin(Err("no".to_owned())));
     node.news(Postgres::AtRest(at_rest(1)));
-    assert!(!node.did(&Action::Rejoin));
+    assert!(!node.did(&REJOIN));
     let later = node.pass(RETRY);
-    assert!(later.contains(&Action::AskPeer) && !later.contains(&Action::Rejoin));
+    assert!(later.contains(&Action::AskPeer) && !later.contains(&REJOIN));
     node.feed(Input::PeerPostgres(Some(primary(2))));
-    assert!(node.did(&Action::Rejoin));
+    assert!(node.did(&REJOIN));
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn a_standby_that_does_not_follow_the_new_timeline_rejoins() {
     assert!(node.pass(Nanos(1)).contains(&Action::Stop(StopMode::Fast)));
     node.done(Done::Stop(Ok(())));
     node.news(Postgres::AtRest(AtRest { standby_signal: true, ..at_rest(1) }));
-    assert!(node.did(&Action::Rejoin));
+    assert!(node.did(&REJOIN));
 }
 
 #[test]

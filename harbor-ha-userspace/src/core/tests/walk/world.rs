@@ -241,10 +241,10 @@ impl World {
             advert_interval: ADVERT,
             start_wait: if self.adverts { master_down(3, priority(i), ADVERT) } else { ms(500) },
             postgres: true,
-            sync_required: self.sync,
+            sync: if self.sync { SyncPolicy::Required } else { SyncPolicy::Off },
             ..rules(100)
         };
-        host.core = Some(Core::new(rules, host.disk, self.now));
+        host.core = Some(Core::new(rules, host.disk, Adopted::default(), self.now));
         (host.out, host.said) = (Actions::default(), PulseState::default());
         (host.answer_at, host.pg.ended) = (None, false);
         host.queue.clear();
@@ -347,7 +347,7 @@ impl World {
                 assert!(standby || !self.hosts[i].pg.pending, "a start in the middle of a rejoin");
                 (ms(50 + self.below(800)), Done::Start(result()))
             }
-            Action::Rejoin => {
+            Action::Rejoin { .. } => {
                 self.hosts[i].pg.pending = true;
                 (ms(200 + self.below(2000)), Done::Rejoin(result()))
             }
@@ -361,6 +361,10 @@ impl World {
                 return;
             }
             Action::Announce(_) | Action::Withdraw | Action::Report(_) => return,
+            // Without a lease nobody asks for these.
+            Action::Order(_) | Action::ReadLease | Action::Prepare | Action::Witness(_) | Action::StorePause(_) => {
+                return;
+            }
         };
         if !matches!(done, Done::SetSync(_) | Done::StoreTerms(_)) {
             let host = &mut self.hosts[i];
