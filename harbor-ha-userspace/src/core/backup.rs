@@ -157,6 +157,7 @@ impl Core {
             let detail = if detail.is_empty() { String::new() } else { format!(" ({detail})") };
             self.why = format!("refused to take over: {refusal}{detail}");
             out.push(Action::Report(super::Report { from: self.state, to: self.state, why: self.why.clone() }));
+            *self.refusals.entry(refusal.name()).or_default() += 1;
         }
         self.refusal = Some(refusal);
     }
@@ -314,12 +315,10 @@ impl Core {
         let peer_is_primary =
             role == PeerRole::Primary || self.peer.postgres.as_ref().is_some_and(|theirs| !theirs.in_recovery);
         let has_to_rejoin = self.stalled_since.is_some() && peer_is_primary;
-        if rest.standby_signal && !rest.rejoin_pending && !has_to_rejoin {
-            if !self.reinit {
-                self.stalled_since = None;
-                self.start(true, out);
-                return;
-            }
+        if rest.standby_signal && !rest.rejoin_pending && !has_to_rejoin && !self.reinit {
+            self.stalled_since = None;
+            self.start(true, out);
+            return;
         }
         if !rest.standby_signal && !rest.rejoin_pending && !self.terms_are_stored() {
             // In which term it was a primary must survive whatever comes now.

@@ -37,6 +37,8 @@ mod term;
 mod tests;
 pub mod witness;
 
+use std::collections::BTreeMap;
+
 use harbor_ha_ebpf::records::Order;
 use harbor_ha_ebpf::units::{Nanos, Priority};
 use harbor_ha_ebpf::wire::pulse::flag;
@@ -139,6 +141,8 @@ pub struct Core {
     unanswered: bool,
     leave: Option<Leave>,
     refusal: Option<NotPromotable>,
+    /// How often each was the reason.
+    refusals: BTreeMap<&'static str, u64>,
     cluster_reported: bool,
     pulse: PulseState,
     takeover: Option<Takeover>,
@@ -236,6 +240,7 @@ impl Core {
             unanswered: false,
             leave: None,
             refusal: None,
+            refusals: BTreeMap::new(),
             cluster_reported: false,
             pulse: PulseState::default(),
             takeover: None,

@@ -61,6 +61,27 @@ pub enum NotPromotable {
     },
 }
 
+impl NotPromotable {
+    /// Its name in tables, metrics and `status`.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Down => "down",
+            Self::Paused => "replay_paused",
+            Self::Behind { .. } => "behind",
+            Self::NeverHeard => "never_heard",
+            Self::Lag { .. } => "lag",
+            Self::NoRight => "no_right",
+            Self::Waived { .. } => "waived",
+            Self::WitnessRefused => "witness_refused",
+            Self::WitnessUnreachable => "witness_unreachable",
+            Self::Hold => "paused",
+            Self::TermNotStored => "term_not_stored",
+            Self::OtherCluster { .. } => "other_cluster",
+            Self::Timeline { .. } => "timeline",
+        }
+    }
+}
+
 impl std::fmt::Display for NotPromotable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

@@ -1,11 +1,15 @@
 //! What `status` shows.
 
+use std::collections::BTreeMap;
+
 use harbor_ha_ebpf::units::Nanos;
+use harbor_ha_ebpf::wire::pulse::flag;
 use serde::Serialize;
 
 use super::facts::PgFacts;
 use super::peer::PeerRole;
 use super::promotable::NotPromotable;
+use super::rules::Isolated;
 use super::{Core, Local, Op, Terms, VrrpState};
 
 /// Stamps of the last takeover, `CLOCK_MONOTONIC` nanoseconds; 0: not reached.
@@ -52,8 +56,41 @@ pub struct Snapshot {
     pub operation: &'static str,
     /// Why this node would not take over if the peer died now, if it would not.
     pub refusal: Option<String>,
+    /// The same reason, by name.
+    pub refusal_name: Option<&'static str>,
+    /// How often a takeover was refused, by reason.
+    pub refusals: BTreeMap<&'static str, u64>,
+    /// By what right this node serves, or may take over; `None` without a lease.
+    pub lease: Option<LeaseView>,
+    /// An operator has paused automatic action.
+    pub paused: bool,
     /// The last takeover of this node.
     pub takeover: Option<Takeover>,
+}
+
+/// The lease protocol at a glance (docs/protocol.md).
+#[derive(Clone, Debug, Serialize)]
+pub struct LeaseView {
+    /// What a primary does whose standby grants nothing.
+    pub isolated: Isolated,
+    /// A primary's right: `leased`, `solo`, `witness`, `serve` or `none`.
+    pub right: &'static str,
+    /// The term in which the gate is ordered open; 0: it is shut.
+    pub serving_term: u64,
+    /// The gate waits until the standby has the tail of the WAL.
+    pub waits_for_tail: bool,
+    /// The peer's stamps are echoed: it may serve.
+    pub echo: bool,
+    /// A standby: it may succeed a primary that falls silent.
+    pub may_succeed: bool,
+    /// A standby has given up its right for this term; 0: none.
+    pub waived: u64,
+    /// The peer is asked to bear with our silence.
+    pub hold: bool,
+    /// The peer has agreed.
+    pub hold_agreed: bool,
+    /// What the witness last complained about.
+    pub witness_trouble: Option<String>,
 }
 
 /// The other node.
@@ -108,6 +145,10 @@ impl Core {
                 Some(Op::Rejoin) => "rejoin",
             },
             refusal: self.would_refuse().map(|refusal| refusal.to_string()),
+            refusal_name: self.would_refuse().map(|refusal| refusal.name()),
+            refusals: self.refusals.clone(),
+            lease: self.lease_view(),
+            paused: self.paused,
             takeover: self.takeover,
         }
     }
@@ -115,9 +156,41 @@ impl Core {
     /// Why this standby would not take over if the peer died now; the last refusal for a node that is none.
     fn would_refuse(&self) -> Option<NotPromotable> {
         match &self.local {
-            Local::Up(facts) if facts.in_recovery && self.state == VrrpState::Backup => self.may_promote(facts).err(),
+            Local::Up(facts) if facts.in_recovery && self.state == VrrpState::Backup => {
+                if self.paused {
+                    return Some(NotPromotable::Hold);
+                }
+                let witness = self
+                    .refusal
+                    .filter(|why| matches!(why, NotPromotable::WitnessRefused | NotPromotable::WitnessUnreachable));
+                self.may_promote(facts).and_then(|()| self.rights(PeerRole::Dead, false)).err().or(witness)
+            }
             Local::Unknown | Local::NotReady(_) | Local::Rest(_) | Local::Up(_) => self.refusal,
         }
+    }
+
+    fn lease_view(&self) -> Option<LeaseView> {
+        let rules = self.rules.lease?;
+        let lease = &self.lease;
+        let right = match rules.isolated {
+            _ if self.state != VrrpState::Master => "none",
+            _ if lease.solo => "solo",
+            _ if lease.limit.0 == 0 => "leased",
+            Isolated::Witness => "witness",
+            Isolated::Serve | Isolated::Hold => "serve",
+        };
+        Some(LeaseView {
+            isolated: rules.isolated,
+            right,
+            serving_term: lease.order.serving_term,
+            waits_for_tail: lease.tail,
+            echo: lease.order.echo != 0,
+            may_succeed: self.has_right(),
+            waived: self.terms.waived,
+            hold: self.now < self.hold_until,
+            hold_agreed: self.peer.pulse.flags & flag::HOLDS != 0,
+            witness_trouble: self.witness.trouble.clone(),
+        })
     }
 
     fn role(&self) -> &'static str {

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod demote;
+mod lease;
 mod plain;
 mod rejoin;
 mod takeover;
@@ -31,6 +32,9 @@ struct Node {
     did: Vec<Action>,
     /// How the disk answers.
     disk: Result<(), String>,
+    /// What the kernel says of its promise and its lease.
+    promise: Nanos,
+    leased: Nanos,
 }
 
 fn rules(priority: u8) -> Rules {
@@ -92,6 +96,8 @@ impl Node {
             out: Actions::default(),
             did: Vec::new(),
             disk: Ok(()),
+            promise: now,
+            leased: Nanos(0),
         }
     }
 
@@ -133,10 +139,27 @@ impl Node {
     fn feed(&mut self, input: Input) -> &[Action] {
         self.core.handle(self.now, input, &mut self.out);
         self.did = self.out.drain().collect();
-        while let Some(at) = self.did.iter().position(|action| matches!(action, Action::StoreTerms(_))) {
-            let Action::StoreTerms(terms) = self.did.remove(at) else { unreachable!() };
-            let stored = Done::StoreTerms(self.disk.clone().map(|()| terms));
-            self.core.handle(self.now, Input::Done(stored), &mut self.out);
+        let mut seen = 0;
+        while let Some(action) = self.did.get(seen).cloned() {
+            let answer = match action {
+                Action::StoreTerms(terms) => {
+                    self.did.remove(seen);
+                    Input::Done(Done::StoreTerms(self.disk.clone().map(|()| terms)))
+                }
+                Action::ReadLease => {
+                    self.did.remove(seen);
+                    Input::Lease(self.leased)
+                }
+                Action::Order(order) => {
+                    seen += 1;
+                    Input::Done(Done::Ordered { order, promise_until: self.promise })
+                }
+                _ => {
+                    seen += 1;
+                    continue;
+                }
+            };
+            self.core.handle(self.now, answer, &mut self.out);
             self.did.extend(self.out.drain());
         }
         assert!(self.out.wake_at().is_none_or(|at| at > self.now), "a deadline in the past: {:?}", self.core);
