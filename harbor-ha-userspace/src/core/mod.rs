@@ -28,6 +28,7 @@ pub mod peer;
 pub mod promotable;
 pub mod rules;
 pub mod snapshot;
+pub mod speaks;
 mod state;
 mod term;
 #[cfg(test)]
