@@ -14,7 +14,7 @@ const OBJECT: &str = "harbor-ha-ebpf";
 
 fn main() {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join(OBJECT);
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned();
+    let root = package().parent().expect("the workspace").to_owned();
     let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
     println!("cargo:rerun-if-env-changed=AYA_BUILD_SKIP");
     println!("cargo:rerun-if-changed={}", root.join("harbor-ha-ebpf").display());
@@ -25,6 +25,12 @@ fn main() {
     }
     let built = build(&root, &target);
     fs::copy(&built, &out).unwrap_or_else(|error| fail(&format!("{}: {error}", built.display())));
+}
+
+/// Asked when the script runs, not when it is compiled: a target folder that was copied to another checkout must build
+/// that one's program.
+fn package() -> PathBuf {
+    env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR").into()
 }
 
 /// How to call the compiler of the program.

@@ -1,7 +1,7 @@
-//! The XDP program: parse, decide in the library, act. Every rule is in `harbor_ha_ebpf`; this file connects.
+//! The kernel programs: parse, decide in the library, act. Every rule is in `harbor_ha_ebpf`; this file connects.
 //!
 //! What is not ours passes, even when it is malformed. What claims to be ours and is wrong is dropped and counted.
-//! The place of the gate (IPv4 to a virtual address, ARP for one) is the last arm of [`kernel::packet::Seen`].
+//! Traffic of a virtual address meets the gate, on the interface and at the sockets.
 #![no_std]
 #![no_main]
 // Atomic addition (`kernel::emit`); the program is built by a nightly compiler, or one that is told to act as one.
@@ -10,10 +10,11 @@
 
 mod kernel;
 
-use aya_ebpf::macros::xdp;
-use aya_ebpf::programs::XdpContext;
+use aya_ebpf::macros::{cgroup_skb, xdp};
+use aya_ebpf::programs::{SkBuffContext, XdpContext};
+use kernel::gate::{self, Way};
 use kernel::packet::{self, Seen};
-use kernel::{emit, peer};
+use kernel::{emit, peer, time};
 
 /// What becomes of a packet; a type of its own, so that no path forgets to say it.
 #[must_use]
@@ -23,6 +24,8 @@ pub enum Fate {
     Pass,
     /// Consumed, or refused.
     Drop,
+    /// Back to where it came from.
+    Turn,
 }
 
 impl Fate {
@@ -31,6 +34,7 @@ impl Fate {
         match self {
             Self::Pass => aya_ebpf::bindings::xdp_action::XDP_PASS,
             Self::Drop => aya_ebpf::bindings::xdp_action::XDP_DROP,
+            Self::Turn => aya_ebpf::bindings::xdp_action::XDP_TX,
         }
     }
 }
@@ -44,10 +48,25 @@ pub fn harbor_ha_xdp(ctx: XdpContext) -> u32 {
             emit::rejected(&ctx, None, source, harbor_ha_ebpf::decide::filter::Reject::Source);
             Fate::Drop
         }
-        Seen::Advert(from, advert) => peer::advert(&ctx, from, advert),
-        Seen::Pulse(from, pulse) => peer::pulse(&ctx, from, pulse),
+        Seen::Advert(from, advert) => peer::advert(&ctx, from, advert, time::now()),
+        Seen::Pulse(from, pulse) => peer::pulse(&ctx, from, pulse, time::now()),
+        Seen::ToVip if gate::is_open(|stats| &mut stats.dropped_ingress) => Fate::Pass,
+        Seen::ArpForVip if gate::is_open(|stats| &mut stats.dropped_arp) => Fate::Pass,
+        Seen::ToVip | Seen::ArpForVip => Fate::Drop,
     };
     fate.code()
+}
+
+/// Attached to a control group: what comes to its sockets, whichever interface it came by.
+#[cgroup_skb(ingress)]
+pub fn harbor_ha_gate_in(ctx: SkBuffContext) -> i32 {
+    gate::at_socket(&ctx, Way::In)
+}
+
+/// Attached to a control group: what its sockets send.
+#[cgroup_skb(egress)]
+pub fn harbor_ha_gate_out(ctx: SkBuffContext) -> i32 {
+    gate::at_socket(&ctx, Way::Out)
 }
 
 /// Never runs: the loop makes the verifier refuse a program in which a panic can be reached.

@@ -4,6 +4,14 @@
 pub const XDP_PROGRAM: &str = "harbor_ha_xdp";
 /// What the pinned link of [`XDP_PROGRAM`] is called.
 pub const XDP_LINK: &str = "xdp_link";
+/// The program before the sockets, inbound.
+pub const GATE_IN_PROGRAM: &str = "harbor_ha_gate_in";
+/// The program behind the sockets, outbound.
+pub const GATE_OUT_PROGRAM: &str = "harbor_ha_gate_out";
+/// What the pinned link of [`GATE_IN_PROGRAM`] is called.
+pub const GATE_IN_LINK: &str = "gate_in_link";
+/// What the pinned link of [`GATE_OUT_PROGRAM`] is called.
+pub const GATE_OUT_LINK: &str = "gate_out_link";
 /// Folder below the BPF file system; each instance has one of its own in it.
 pub const PIN_FOLDER: &str = "harbor-ha";
 
@@ -21,6 +29,17 @@ pub mod map {
     pub const STATS: &str = "stats";
     /// Ring buffer of [`crate::records::Verdict`].
     pub const VERDICTS: &str = "verdicts";
+    /// [`crate::records::Own`], two elements.
+    pub const OWN: &str = "own";
+    /// [`crate::records::Signs`], one element.
+    pub const SIGNS: &str = "signs";
+    /// [`crate::records::Order`], one element.
+    pub const ORDER: &str = "order";
+    /// [`crate::records::Lease`], one element.
+    pub const LEASE: &str = "lease";
+    /// [`crate::records::GateStats`], one element.
+    pub const GATE_STATS: &str = "gate_stats";
     /// Every map that is pinned.
-    pub const PINNED: [&str; 6] = [CONFIG, SECRETS, PEER_CONFIG, PEERS, STATS, VERDICTS];
+    pub const PINNED: [&str; 11] =
+        [CONFIG, SECRETS, PEER_CONFIG, PEERS, STATS, VERDICTS, OWN, SIGNS, ORDER, LEASE, GATE_STATS];
 }

@@ -14,12 +14,18 @@ use super::maps::{STATS, VERDICTS};
 #[inline(always)]
 pub fn count(index: u32, field: impl FnOnce(&mut Stats) -> &mut u64) {
     if let Some(stats) = STATS.get_ptr_mut(index) {
-        // SAFETY: the element lives as long as the map, and its counters are only touched atomically. The intrinsic,
-        // because `AtomicU64` has no `fetch_add` on a target without compare-and-swap.
-        unsafe {
-            let counter: *mut u64 = field(&mut *stats);
-            atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(counter, 1);
-        }
+        // SAFETY: the element lives as long as the map, and its counters are only touched atomically.
+        add(unsafe { field(&mut *stats) });
+    }
+}
+
+/// Adds one to a counter in an element of a map.
+#[inline(always)]
+pub fn add(counter: *mut u64) {
+    // SAFETY: who calls has the element from the map, where it stays. The intrinsic, because `AtomicU64` has no
+    // `fetch_add` on a target without compare-and-swap.
+    unsafe {
+        atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(counter, 1);
     }
 }
 

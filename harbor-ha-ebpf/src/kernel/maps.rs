@@ -2,7 +2,9 @@
 
 use aya_ebpf::btf_maps::{Array, RingBuf};
 use aya_ebpf::macros::btf_map;
-use harbor_ha_ebpf::records::{Config, Detector, PEERS_MAX, PeerConfig, SOURCES, Secrets, Stats, Verdict};
+use harbor_ha_ebpf::records::{
+    Config, Detector, GateStats, Lease, Order, Own, PEERS_MAX, PeerConfig, SOURCES, Secrets, Signs, Stats, Verdict,
+};
 
 /// Who we are; written by userspace.
 #[btf_map(name = "config")]
@@ -36,3 +38,23 @@ pub static STATS: Array<Stats, { PEERS_MAX + 1 }> = Array::new();
 /// Room for some 800 events: a userspace that sleeps longer than that reads the records instead.
 #[btf_map(name = "verdicts")]
 pub static VERDICTS: RingBuf<Verdict, 65536> = RingBuf::new();
+
+/// What our reflections say; written by userspace, the element that `signs.sent` does not point at.
+#[btf_map(name = "own")]
+pub static OWN: Array<Own, 2> = Array::new();
+
+/// Userspace's signs of life.
+#[btf_map(name = "signs")]
+pub static SIGNS: Array<Signs, 1> = Array::new();
+
+/// What the core wants of the gate and the echo.
+#[btf_map(name = "order")]
+pub static ORDER: Array<Order, 1> = Array::new();
+
+/// The lease; the one record that only the kernel writes and that is no counter.
+#[btf_map(name = "lease")]
+pub static LEASE: Array<Lease, 1> = Array::new();
+
+/// What the gate did.
+#[btf_map(name = "gate_stats")]
+pub static GATE_STATS: Array<GateStats, 1> = Array::new();

@@ -7,8 +7,9 @@ use harbor_ha_ebpf::wire::cursor::Cursor;
 use harbor_ha_ebpf::wire::pulse::{self, Pulse};
 use harbor_ha_ebpf::wire::siphash::Key;
 use harbor_ha_ebpf::wire::vrrp::{self, Advert};
-use harbor_ha_ebpf::wire::{ethernet, ipv4};
+use harbor_ha_ebpf::wire::{arp, ethernet, ipv4};
 
+use super::gate;
 use super::maps::{CONFIG, PEER_CONFIG, SECRETS};
 
 /// Who sent it.
@@ -30,6 +31,10 @@ pub enum Seen {
     Advert(From, Result<Advert, Reject>),
     /// A peer's pulse, authentic or not.
     Pulse(From, Result<Pulse, Reject>),
+    /// IPv4 to a virtual address.
+    ToVip,
+    /// ARP that asks for a virtual address, or answers it.
+    ArpForVip,
 }
 
 /// Looks at a packet; changes nothing.
@@ -40,14 +45,16 @@ pub fn seen(ctx: &XdpContext) -> Seen {
     };
     // SAFETY: the kernel keeps `data..data_end` readable while the program runs.
     let mut cursor = unsafe { Cursor::from_raw(ctx.data() as *const u8, ctx.data_end() as *const u8) };
-    if ethernet::ether_type(&mut cursor) != Some(ethernet::IPV4) {
-        return Seen::Foreign;
+    match ethernet::ether_type(&mut cursor) {
+        Some(ethernet::IPV4) => {}
+        Some(ethernet::ARP) => return arp(cursor, config),
+        _ => return Seen::Foreign,
     }
     let Some(header) = ipv4::parse(&mut cursor) else {
         return Seen::Foreign;
     };
     if u32::from_ne_bytes(header.destination) != u32::from_ne_bytes(config.own_address) {
-        return Seen::Foreign;
+        return if gate::guards(config, header.destination) { Seen::ToVip } else { Seen::Foreign };
     }
     match header.protocol {
         ipv4::VRRP if config.accept & accept::ADVERTS != 0 => match sender(header.source) {
@@ -67,6 +74,16 @@ pub fn seen(ctx: &XdpContext) -> Seen {
                 None => Seen::Stranger(header.source),
             }
         }
+        _ => Seen::Foreign,
+    }
+}
+
+/// An announcement passes whatever the gate says: it asks nothing, Linux does not answer one for an address that it has
+/// itself, and the neighbour table of this host must learn where the address went.
+#[inline(always)]
+fn arp(mut cursor: Cursor<'_>, config: &Config) -> Seen {
+    match arp::addresses(&mut cursor) {
+        Some(found) if !found.is_gratuitous() && gate::guards(config, found.target) => Seen::ArpForVip,
         _ => Seen::Foreign,
     }
 }
@@ -107,5 +124,5 @@ fn pulse(mut cursor: Cursor<'_>, header: &ipv4::Header) -> Result<Pulse, Reject>
     }
     let bytes = cursor.view::<{ pulse::LENGTH }>().ok_or(Reject::Length)?;
     let secrets = SECRETS.get(0).ok_or(Reject::Mac)?;
-    pulse::parse(bytes, Key(secrets.pulse_key))
+    pulse::parse_either(bytes, Key(secrets.pulse_key), Key(secrets.other_key))
 }

@@ -1,17 +1,17 @@
-//! A peer's packet: filter it, feed the detector, arm the timer, tell userspace.
+//! A peer's packet: filter it, feed lease and detector, arm the timer, tell userspace, answer.
 
 use aya_ebpf::programs::XdpContext;
 use aya_log_ebpf::debug;
 use harbor_ha_ebpf::decide::detector::{self, Sign};
 use harbor_ha_ebpf::decide::filter::{self, Reject};
-use harbor_ha_ebpf::records::{Config, Source, slot};
+use harbor_ha_ebpf::records::{Source, slot};
 use harbor_ha_ebpf::units::{Nanos, Priority, skew, skew_v2};
 use harbor_ha_ebpf::wire::pulse::{Pulse, flag};
 use harbor_ha_ebpf::wire::vrrp::Advert;
 
-use super::maps::{CONFIG, PEERS, SECRETS};
+use super::maps::{CONFIG, PEERS, SECRETS, SIGNS};
 use super::packet::From;
-use super::{emit, time, timer};
+use super::{emit, lease, reflect, timer};
 use crate::Fate;
 
 /// Master_Down_Interval is three adverts and the skew (RFC 9568 §6.1).
@@ -19,8 +19,8 @@ const ADVERT_THRESHOLD: u32 = 3;
 
 /// Feeds an advert. Valid ones pass, so that tcpdump and the daemon's raw socket see them.
 #[inline(always)]
-pub fn advert(ctx: &XdpContext, from: From, parsed: Result<Advert, Reject>) -> Fate {
-    match accept_advert(ctx, from, parsed) {
+pub fn advert(ctx: &XdpContext, from: From, parsed: Result<Advert, Reject>, now: Nanos) -> Fate {
+    match accept_advert(ctx, from, parsed, now) {
         Ok(()) => Fate::Pass,
         Err(reject) => {
             emit::rejected(ctx, Some(from.peer), from.source, reject);
@@ -30,7 +30,7 @@ pub fn advert(ctx: &XdpContext, from: From, parsed: Result<Advert, Reject>) -> F
 }
 
 #[inline(always)]
-fn accept_advert(ctx: &XdpContext, from: From, parsed: Result<Advert, Reject>) -> Result<(), Reject> {
+fn accept_advert(ctx: &XdpContext, from: From, parsed: Result<Advert, Reject>, now: Nanos) -> Result<(), Reject> {
     let advert = parsed?;
     let (Some(config), Some(secrets)) = (CONFIG.get(0), SECRETS.get(0)) else {
         return Err(Reject::Version);
@@ -46,62 +46,82 @@ fn accept_advert(ctx: &XdpContext, from: From, parsed: Result<Advert, Reject>) -
         priority: advert.priority.0 as u32,
         ..Sign::default()
     };
-    feed(from.peer, Source::Advert, &sign);
+    feed(from.peer, Source::Advert, &sign, now);
     emit::count(from.peer, |stats| &mut stats.adverts);
     debug!(ctx, "advert of {:i}: priority {}", u32::from_be_bytes(from.source), advert.priority.0);
     Ok(())
 }
 
-/// Feeds a pulse. Pulses end here; the safety protocol turns them round instead.
+/// Feeds a pulse or a reflection. A pulse is a question: it goes back as our answer. A reflection ends here.
 #[inline(always)]
-pub fn pulse(ctx: &XdpContext, from: From, parsed: Result<Pulse, Reject>) -> Fate {
-    if let Err(reject) = accept_pulse(ctx, from, parsed) {
-        emit::rejected(ctx, Some(from.peer), from.source, reject);
+pub fn pulse(ctx: &XdpContext, from: From, parsed: Result<Pulse, Reject>, now: Nanos) -> Fate {
+    match accept_pulse(ctx, from, parsed, now) {
+        Ok(fate) => fate,
+        Err(reject) => {
+            emit::rejected(ctx, Some(from.peer), from.source, reject);
+            Fate::Drop
+        }
     }
-    Fate::Drop
 }
 
 #[inline(always)]
-fn accept_pulse(ctx: &XdpContext, from: From, parsed: Result<Pulse, Reject>) -> Result<(), Reject> {
+fn accept_pulse(ctx: &XdpContext, from: From, parsed: Result<Pulse, Reject>, now: Nanos) -> Result<Fate, Reject> {
     let pulse = parsed?;
-    let config: &Config = CONFIG.get(0).ok_or(Reject::Version)?;
+    let (Some(config), Some(signs)) = (CONFIG.get(0), SIGNS.get(0)) else {
+        return Err(Reject::Version);
+    };
     let last = match PEERS.get_ptr(slot(from.peer, Source::Pulse)) {
-        // SAFETY: an element of the map; a torn read is impossible, it is one aligned word.
+        // SAFETY: an element of the map; a torn read is impossible, each is one aligned word.
+        Some(peer) if pulse.is_reflection() => unsafe { (*peer).detector.answered },
+        // SAFETY: as above.
         Some(peer) => unsafe { (*peer).detector.sequence },
         None => 0,
     };
-    filter::pulse(&pulse, config, last, 0)?;
+    filter::pulse(&pulse, config, last, signs.sent)?;
     let own = (Nanos(config.pulse_interval_ns), config.pulse_threshold as u32);
     let (interval, threshold) = detector::slower(own, (pulse.interval(), pulse.threshold as u32));
+    // Four bytes of microseconds times one byte: no overflow, and the target has no saturating product.
+    let detection = Nanos(interval.0 * threshold as u64);
+    // A lease is a matter of two.
+    let echo = if from.peer == 0 { lease::heard(&pulse, now, detection) } else { Nanos(0) };
     let sign = Sign {
         interval,
         threshold,
         skew: Nanos(0),
         resigns: pulse.flags & flag::RESIGN != 0,
         always_said: false,
+        reflection: pulse.is_reflection(),
+        asked: signs.asked,
+        age: pulse.age(),
+        hang: Nanos(config.hang_ns),
         priority: pulse.priority as u32,
-        flags: pulse.flags as u32,
+        // That it is a reflection is no news of the sender.
+        flags: (pulse.flags & !flag::REFLECTION) as u32,
         timeline: pulse.timeline,
         term: pulse.term,
         sequence: pulse.sequence,
         stamp_ns: pulse.stamp_ns,
         lsn: pulse.lsn,
         system_identifier: pulse.system_identifier,
-        ..Sign::default()
     };
-    feed(from.peer, Source::Pulse, &sign);
-    emit::count(from.peer, |stats| &mut stats.pulses);
+    feed(from.peer, Source::Pulse, &sign, now);
     debug!(ctx, "pulse of {:i}: sequence {}", u32::from_be_bytes(from.source), pulse.sequence);
-    Ok(())
+    if pulse.is_reflection() {
+        emit::count(from.peer, |stats| &mut stats.reflections);
+        return Ok(Fate::Drop);
+    }
+    emit::count(from.peer, |stats| &mut stats.pulses);
+    reflect::turn(ctx, config, echo)?;
+    emit::count(from.peer, |stats| &mut stats.reflected);
+    Ok(Fate::Turn)
 }
 
 #[inline(always)]
-fn feed(peer: u32, source: Source, sign: &Sign) {
+fn feed(peer: u32, source: Source, sign: &Sign, now: Nanos) {
     let slot = slot(peer, source);
     let Some(record) = PEERS.get_ptr_mut(slot) else {
         return;
     };
-    let now = time::now();
     // SAFETY: an element of the map. The callback may run on another CPU at the same time; every field is a word of
     // its own and both sides leave a record from which the next event goes on.
     let detector = unsafe { &mut (*record).detector };

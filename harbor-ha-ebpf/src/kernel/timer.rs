@@ -11,7 +11,7 @@ use aya_ebpf::helpers::{bpf_timer_init, bpf_timer_set_callback, bpf_timer_start}
 use harbor_ha_ebpf::decide::detector::expiry;
 use harbor_ha_ebpf::units::Nanos;
 
-use super::maps::{PEERS, Peer};
+use super::maps::{PEERS, Peer, SIGNS};
 use super::{emit, time};
 
 const CLOCK_MONOTONIC: u64 = 1;
@@ -34,7 +34,9 @@ extern "C" fn expire(_map: *mut c_void, key: *mut u32, peer: *mut Peer) -> i32 {
     let now = time::now();
     // SAFETY: the kernel passes the element that holds the timer, and its key.
     let (slot, detector) = unsafe { (*key, &mut (*peer).detector) };
-    let next = expiry(detector, now, u64::MAX);
+    // The map has one element, always.
+    let asked = SIGNS.get(0).map_or(0, |signs| signs.asked);
+    let next = expiry(detector, now, asked);
     if let Some(kind) = next.event {
         emit::verdict(slot, detector, kind, now);
     }

@@ -55,6 +55,12 @@ impl<'a> Cursor<'a> {
         Some(bytes)
     }
 
+    /// Where the next `N` bytes lie, for an owner who means to write them; a pointer, as the cursor itself only reads.
+    #[inline(always)]
+    pub fn place<const N: usize>(&mut self) -> Option<*mut [u8; N]> {
+        self.view::<N>().map(|bytes| (&raw const *bytes).cast_mut())
+    }
+
     /// Passes over `count` bytes; whether they exist shows at the next read.
     #[inline(always)]
     pub fn skip(&mut self, count: usize) {

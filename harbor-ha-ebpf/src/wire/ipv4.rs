@@ -5,6 +5,8 @@ use super::cursor::Cursor;
 
 /// Protocol number of VRRP (RFC 9568 §5.1.1.4).
 pub const VRRP: u8 = 112;
+/// Protocol number of TCP.
+pub const TCP: u8 = 6;
 /// Protocol number of UDP.
 pub const UDP: u8 = 17;
 /// Length of a header without options.

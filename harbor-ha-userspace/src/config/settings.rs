@@ -10,6 +10,9 @@ use harbor_ha_ebpf::units::{Priority, Vrid};
 
 use super::secret::Secret;
 
+/// How long a living kernel may answer for a silent userspace.
+pub const HANG: Duration = Duration::from_secs(1);
+
 /// Everything one node needs to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {

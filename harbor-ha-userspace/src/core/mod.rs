@@ -30,6 +30,7 @@ pub mod promotable;
 mod right;
 pub mod rules;
 pub mod snapshot;
+pub mod speaks;
 mod state;
 mod sync;
 mod term;

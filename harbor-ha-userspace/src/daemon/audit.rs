@@ -46,9 +46,17 @@ impl Audit {
     }
 
     /// One look at one heartbeat; the ring must have been read to its end before. Gives the verdict that never came.
-    pub fn look(&mut self, source: Source, record: &Detector, believed: &Heartbeat, now: Nanos) -> Option<Verdict> {
+    /// `asked` is the number of our pulses so far.
+    pub fn look(
+        &mut self,
+        source: Source,
+        record: &Detector,
+        believed: &Heartbeat,
+        asked: u64,
+        now: Nanos,
+    ) -> Option<Verdict> {
         // A peer that lives sends on; a silence is the same one only with the same last packet.
-        let suspect = unsaid(record, believed, now).map(|kind| match kind {
+        let suspect = unsaid(record, believed, asked, now).map(|kind| match kind {
             VerdictKind::Dead => (kind, record.last_arrival_ns),
             _ => (kind, 0),
         });
@@ -60,8 +68,8 @@ impl Audit {
 }
 
 /// What the record says and the core was not told.
-fn unsaid(record: &Detector, believed: &Heartbeat, now: Nanos) -> Option<VerdictKind> {
-    match (believable(record, now, u64::MAX, GRACE), believed.state) {
+fn unsaid(record: &Detector, believed: &Heartbeat, asked: u64, now: Nanos) -> Option<VerdictKind> {
+    match (believable(record, now, asked, GRACE), believed.state) {
         // An end that is older than this daemon is for the start to judge.
         (State::Unknown, _)
         | (State::Dead, State::Dead | State::Unknown)
@@ -125,8 +133,8 @@ mod tests {
     /// Two looks, as the loop makes them.
     fn looks(record: &Detector, believed: &Heartbeat, now: u64) -> Option<Verdict> {
         let mut audit = Audit::default();
-        assert_eq!(audit.look(Source::Pulse, record, believed, Nanos(now)), None, "at the first look");
-        audit.look(Source::Pulse, record, believed, Nanos(now).after(PERIOD))
+        assert_eq!(audit.look(Source::Pulse, record, believed, u64::MAX, Nanos(now)), None, "at the first look");
+        audit.look(Source::Pulse, record, believed, u64::MAX, Nanos(now).after(PERIOD))
     }
 
     #[test]
@@ -174,8 +182,8 @@ mod tests {
     fn a_host_that_stood_still_between_two_looks_declares_nothing_of_a_peer_that_sends() {
         let mut audit = Audit::default();
         let believed = believes(State::Alive, 0);
-        let _ = audit.look(Source::Pulse, &heard(100 * MS, 0), &believed, Nanos(9000 * MS));
+        let _ = audit.look(Source::Pulse, &heard(100 * MS, 0), &believed, u64::MAX, Nanos(9000 * MS));
         // The packets that waited in the queue were counted meanwhile.
-        assert_eq!(audit.look(Source::Pulse, &heard(9200 * MS, 0), &believed, Nanos(9250 * MS)), None);
+        assert_eq!(audit.look(Source::Pulse, &heard(9200 * MS, 0), &believed, u64::MAX, Nanos(9250 * MS)), None);
     }
 }

@@ -8,11 +8,11 @@ use harbor_ha_ebpf::units::Nanos;
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::config::settings::{Settings, Sync, VrrpVersion};
-use crate::core::rules::SyncPolicy;
-use crate::core::rules::{master_down, pulse_wait};
+use crate::core::rules::{SyncPolicy, master_down, pulse_wait};
 use crate::core::{Rules, Terms};
 use crate::kernel::load::{self, Attached, Attachment, Fresh, LoadError};
 use crate::kernel::maps::{self, Maps};
+use crate::kernel::own::OwnWriter;
 use crate::kernel::probe::{self, Capability};
 use crate::kernel::trace;
 use crate::kernel::verdicts::Verdicts;
@@ -184,7 +184,8 @@ pub(super) async fn parts(settings: &Settings) -> Result<Parts, BuildError> {
             priority: settings.vrrp.priority.0,
             sequence: sequence::begin(&node.state_dir.join("pulse-sequence"), clock::wall_ns()),
         };
-        Pulses::start(pulse, identity, settings.realtime).map_err(socket("pulses"))
+        let kernel = Box::new(OwnWriter::open(&node.bpffs, &node.instance)?);
+        Pulses::start(pulse, identity, settings.realtime, kernel).map_err(socket("pulses"))
     });
     let pulses = pulses.transpose()?;
     let verdicts = Verdicts::new(verdicts).map_err(socket("verdicts"))?;

@@ -28,8 +28,9 @@ use crate::pg::Pg;
 
 /// Inputs that may wait for the loop: tasks and the monitor send a few a second, and wait when it is full.
 const INPUTS: usize = 64;
-/// Without a deadline of the core: look at the clock and the kernel's records now and then all the same.
-const IDLE: Duration = Duration::from_nanos(audit::PERIOD.0);
+/// Without a deadline of the core: look at the clock and the kernel's records now and then all the same, and give a sign
+/// of life that is a small part of `lease.hang` old at most.
+const IDLE: Duration = Duration::from_millis(100);
 
 /// Runs the daemon until SIGTERM or SIGINT has been obeyed.
 ///
@@ -74,6 +75,9 @@ pub async fn run(settings: Settings) -> Result<(), BuildError> {
         if watchdog.is_some_and(|period| bark.elapsed() >= period) {
             bark = Instant::now();
             notify(&[NotifyState::Watchdog]);
+        }
+        if let Some(pulses) = &parts.pulses {
+            pulses.alive(clock::now());
         }
         let wake = out.wake_at().map_or(IDLE, |at| Duration::from_nanos(at.since(clock::now()).0)).min(IDLE);
         // Verdicts first: after a pause of this process the kernel's word must precede any timer of ours.
@@ -149,17 +153,20 @@ fn give_up(lost: &mut Option<String>, what: String) -> Input {
 /// What the pinned detectors know of a peer. A peer that lives tells nothing new, so the kernel would send no verdict of
 /// it, and a restarted daemon would take a serving peer for one that was never heard.
 fn known(parts: &Parts) -> impl Iterator<Item = Input> {
-    [Source::Pulse, Source::Advert].into_iter().filter_map(|source| {
-        let known = parts.maps.detector(PEER, source).ok()?;
+    [Source::Pulse, Source::Advert].into_iter().flat_map(|source| {
+        let Ok(known) = parts.maps.detector(PEER, source) else { return Vec::new() };
         let kind = match State::from_u32(known.state) {
             State::Alive => VerdictKind::Alive,
             // It ended while no daemon ran, and what it said last decides who may be promoted. Only where the program
             // listened all the time: what a detached one did not hear means nothing.
             State::Resigned if parts.adopted => VerdictKind::Resigned,
             State::Dead if parts.adopted => VerdictKind::Dead,
-            State::Unknown | State::Resigned | State::Dead => return None,
+            State::Unknown | State::Resigned | State::Dead => return Vec::new(),
         };
-        Some(Input::Verdict(audit::of_record(&known, source, kind, Nanos(known.last_arrival_ns))))
+        // Said once, by the kernel, to whoever ran then.
+        let hung = (kind == VerdictKind::Alive && known.hung != 0).then_some(VerdictKind::Hung);
+        let told = |kind| Input::Verdict(audit::of_record(&known, source, kind, Nanos(known.last_arrival_ns)));
+        std::iter::once(kind).chain(hung).map(told).collect()
     })
 }
 
@@ -167,7 +174,9 @@ fn known(parts: &Parts) -> impl Iterator<Item = Input> {
 fn unsaid(audit: &mut Audit, core: &Core, parts: &Parts) -> Vec<Input> {
     let look = |source| {
         let record = parts.maps.detector(PEER, source).ok()?;
-        let verdict = audit.look(source, &record, core.heartbeat(source), clock::now())?;
+        // Nobody who sends pulses: nobody is asked, and silence alone tells.
+        let asked = parts.pulses.as_ref().map_or(Some(u64::MAX), |_| Some(parts.maps.signs().ok()?.asked))?;
+        let verdict = audit.look(source, &record, core.heartbeat(source), asked, clock::now())?;
         tracing::warn!(?source, kind = ?verdict.kind, "a verdict of the kernel was lost; its record tells");
         Some(Input::Verdict(verdict))
     };

@@ -17,7 +17,7 @@ use aya::programs::xdp::{XdpLink, XdpMode};
 use aya::programs::{ProgramError, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use harbor_ha_ebpf::names;
-use harbor_ha_ebpf::records::{Config, PeerConfig, Secrets, Stats, TimedDetector};
+use harbor_ha_ebpf::records::{Config, GateStats, Lease, Order, Own, PeerConfig, Secrets, Signs, Stats, TimedDetector};
 
 use super::link::{self, XdpHook};
 use crate::config::settings::XdpMode as Wanted;
@@ -336,6 +336,11 @@ fn drop_outdated(folder: &Path) {
         (names::map::PEER_CONFIG, size_of::<PeerConfig>()),
         (names::map::PEERS, size_of::<TimedDetector>()),
         (names::map::STATS, size_of::<Stats>()),
+        (names::map::OWN, size_of::<Own>()),
+        (names::map::SIGNS, size_of::<Signs>()),
+        (names::map::ORDER, size_of::<Order>()),
+        (names::map::LEASE, size_of::<Lease>()),
+        (names::map::GATE_STATS, size_of::<GateStats>()),
     ];
     let outdated = sizes.iter().any(|&(name, size)| {
         aya::maps::MapInfo::from_pin(folder.join(name)).is_ok_and(|info| info.value_size() as usize != size)

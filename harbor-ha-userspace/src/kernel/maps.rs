@@ -1,18 +1,24 @@
 //! Typed handles of the maps.
 
+use std::sync::atomic::{Ordering, fence};
+
 use aya::Ebpf;
 use aya::maps::{Array, Map, MapData, RingBuf};
 use harbor_ha_ebpf::names::map as name;
 use harbor_ha_ebpf::records::{
-    Config, Detector, PEERS_MAX, PeerConfig, STRANGERS, Secrets, Source, Stats, TimedDetector, accept, slot,
+    Config, Detector, GateStats, Lease, Order, PEERS_MAX, PeerConfig, STRANGERS, Secrets, Signs, Source, Stats,
+    TimedDetector, accept, slot,
 };
 use harbor_ha_ebpf::wire::siphash::Key;
 
 use super::load::LoadError;
-use crate::config::settings::{Settings, VrrpVersion};
+use crate::config::settings::{HANG, Settings, VrrpVersion};
 
 /// The pair has one peer, at this index.
 pub const PEER: u32 = 0;
+
+/// Whether the core gives orders to the gate. Without them it would shut every service, so it is not asked.
+const GATE_ORDERED: bool = false;
 
 /// Every map that userspace touches.
 pub struct Maps {
@@ -21,6 +27,10 @@ pub struct Maps {
     peer_config: Array<MapData, PeerConfig>,
     peers: Array<MapData, TimedDetector>,
     stats: Array<MapData, Stats>,
+    order: Array<MapData, Order>,
+    lease: Array<MapData, Lease>,
+    signs: Array<MapData, Signs>,
+    gate_stats: Array<MapData, GateStats>,
 }
 
 impl Maps {
@@ -36,6 +46,10 @@ impl Maps {
             peer_config: array(ebpf, name::PEER_CONFIG)?,
             peers: array(ebpf, name::PEERS)?,
             stats: array(ebpf, name::STATS)?,
+            order: array(ebpf, name::ORDER)?,
+            lease: array(ebpf, name::LEASE)?,
+            signs: array(ebpf, name::SIGNS)?,
+            gate_stats: array(ebpf, name::GATE_STATS)?,
         })
     }
 
@@ -109,6 +123,54 @@ impl Maps {
     pub fn strangers(&self) -> Result<Stats, LoadError> {
         self.stats(STRANGERS)
     }
+
+    /// Orders the gate and the echo. What is read of the lease after this was written in view of it: a full barrier on
+    /// this side of the promise (docs/protocol.md), the program has the other.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses the write.
+    pub fn order(&mut self, order: &Order) -> Result<(), LoadError> {
+        self.order.set(0, order, 0).map_err(|source| LoadError::Map { name: name::ORDER, source })?;
+        fence(Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// The order in force: this run's last one, or that of an earlier run.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses the read.
+    pub fn current_order(&self) -> Result<Order, LoadError> {
+        only(&self.order, name::ORDER)
+    }
+
+    /// The lease as the kernel has it now.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses the read.
+    pub fn lease(&self) -> Result<Lease, LoadError> {
+        only(&self.lease, name::LEASE)
+    }
+
+    /// Userspace's own signs of life, as the pulse thread gave them.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses the read.
+    pub fn signs(&self) -> Result<Signs, LoadError> {
+        only(&self.signs, name::SIGNS)
+    }
+
+    /// Counters of the gate.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses the read.
+    pub fn gate_stats(&self) -> Result<GateStats, LoadError> {
+        only(&self.gate_stats, name::GATE_STATS)
+    }
 }
 
 /// The ring buffer of verdicts.
@@ -118,6 +180,11 @@ impl Maps {
 /// It is missing: the object is not ours.
 pub fn verdicts(ebpf: &mut Ebpf) -> Result<RingBuf<MapData>, LoadError> {
     take(ebpf, name::VERDICTS)?.try_into().map_err(|source| LoadError::Map { name: name::VERDICTS, source })
+}
+
+/// The element of a map that has one.
+fn only<V: aya::Pod>(map: &Array<MapData, V>, name: &'static str) -> Result<V, LoadError> {
+    map.get(&0, 0).map_err(|source| LoadError::Map { name, source })
 }
 
 fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, LoadError> {
@@ -151,6 +218,14 @@ fn config(settings: &Settings) -> Config {
         config.pulse_port = pulse.port;
         config.pulse_interval_ns = pulse.interval.as_nanos() as u64;
         config.cluster_id = pulse.cluster_id;
+        config.hang_ns = HANG.as_nanos() as u64;
+        if GATE_ORDERED {
+            config.accept |= accept::GATE;
+        }
+        // As many as the configuration allows: `VIPS_MAX` is the limit of an advert too.
+        for (place, vip) in config.vips.iter_mut().zip(&settings.node.vips) {
+            *place = vip.address.octets();
+        }
     }
     config
 }

@@ -4,6 +4,7 @@ pub mod findings;
 mod link;
 pub mod load;
 pub mod maps;
+pub mod own;
 pub mod probe;
 pub mod trace;
 pub mod verdicts;

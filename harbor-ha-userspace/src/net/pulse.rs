@@ -1,5 +1,8 @@
 //! The pulse thread: one datagram each interval, on time whatever the rest of the daemon does.
 //!
+//! Before a pulse leaves, this node's own kernel hears what it says (`core::speaks`): the kernel answers the peer's
+//! pulses with it, and takes answers to no pulse of which it has not heard.
+//!
 //! A plain thread, not a tokio task: `SCHED_FIFO`, a timerfd, no allocation and no lock that can block in its loop. It
 //! owns the sequence, so pulses leave in order; others change what it says and ring its eventfd.
 
@@ -11,6 +14,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use harbor_ha_ebpf::records::{Own, Signs};
+use harbor_ha_ebpf::units::Nanos;
 use harbor_ha_ebpf::wire::pulse::{self, Pulse};
 use harbor_ha_ebpf::wire::siphash::Key;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -22,6 +27,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::{clock, realtime};
 use crate::config::settings::{Pulse as Settings, Realtime};
 use crate::core::PulseState;
+use crate::core::speaks::Speaks;
 use crate::observe::status::PulseCounters;
 
 /// Everything of a pulse that does not change while the daemon runs.
@@ -46,6 +52,8 @@ struct Shared {
     /// Says that the state changed and one pulse is wanted at once.
     bell: EventFd,
     stop: AtomicBool,
+    /// The core's last sign of life.
+    alive_ns: AtomicU64,
     sent: AtomicU64,
     failed: AtomicU64,
     late_max_ns: AtomicU64,
@@ -66,7 +74,12 @@ impl Pulses {
     /// # Errors
     ///
     /// The socket, the timer or the thread cannot be made.
-    pub fn start(settings: &Settings, identity: Identity, realtime: Realtime) -> io::Result<Self> {
+    pub fn start(
+        settings: &Settings,
+        identity: Identity,
+        realtime: Realtime,
+        kernel: Box<dyn Speaks>,
+    ) -> io::Result<Self> {
         let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
         socket.set_nonblocking(true)?;
         socket.set_ttl_v4(255)?;
@@ -80,12 +93,16 @@ impl Pulses {
             state: Mutex::new(PulseState::default()),
             bell: EventFd::from_value_and_flags(0, EfdFlags::EFD_NONBLOCK)?,
             stop: AtomicBool::new(false),
+            alive_ns: AtomicU64::new(clock::now().0),
             sent: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             late_max_ns: AtomicU64::new(0),
         });
+        let before = kernel.said();
         let sender = Sender {
             socket,
+            kernel,
+            asked: before.asked,
             timer,
             shared: Arc::clone(&shared),
             key: Key::from_bytes(*settings.key.reveal()),
@@ -96,7 +113,8 @@ impl Pulses {
                 threshold: settings.threshold,
                 interval_us: settings.interval.as_micros() as u32,
                 cluster_id: settings.cluster_id,
-                sequence: identity.sequence,
+                // Of the two elements that the kernel reads from, the first pulse writes the one that is not read now.
+                sequence: identity.sequence + u64::from(identity.sequence & 1 != before.sent & 1),
                 ..Pulse::default()
             },
         };
@@ -116,6 +134,11 @@ impl Pulses {
             // Full means that it rings already.
             let _rings = self.shared.bell.write(1);
         }
+    }
+
+    /// The core lives: called with each turn of its loop.
+    pub fn alive(&self, now: Nanos) {
+        self.shared.alive_ns.store(now.0, Ordering::Relaxed);
     }
 
     /// Whether the thread still sends. Without it the peer takes over, whatever else works here.
@@ -152,6 +175,8 @@ const LAST_WORDS_GAP: Duration = Duration::from_millis(1);
 /// The thread's own.
 struct Sender {
     socket: Socket,
+    kernel: Box<dyn Speaks>,
+    asked: u64,
     timer: TimerFd,
     shared: Arc<Shared>,
     key: Key,
@@ -208,7 +233,11 @@ impl Sender {
             self.pulse.system_identifier = state.system_identifier;
         }
         self.pulse.sequence += 1;
-        self.pulse.stamp_ns = clock::now().0;
+        self.asked += 1;
+        self.pulse.echo_ns = self.kernel.echo();
+        let now = clock::now();
+        self.pulse.stamp_ns = now.0;
+        let heard = self.tell_kernel(now);
         let bytes = pulse::emit(&self.pulse, self.key);
         // A peer whose port was closed for a while answers with an error, which the next call reports instead of sending.
         let sent = match self.socket.send(&bytes) {
@@ -216,10 +245,29 @@ impl Sender {
             sent => sent,
         };
         let counter = match sent {
-            Ok(_) => &self.shared.sent,
-            Err(_) => &self.shared.failed,
+            Ok(_) if heard => &self.shared.sent,
+            Ok(_) | Err(_) => &self.shared.failed,
         };
         counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Before the pulse leaves: an answer may be here before the next line of this thread runs.
+    fn tell_kernel(&mut self, now: Nanos) -> bool {
+        let sign = Nanos(self.shared.alive_ns.load(Ordering::Relaxed).min(now.0));
+        self.pulse.userspace_age_us = u32::try_from(now.since(sign).0 / 1000).unwrap_or(u32::MAX);
+        let signs = Signs {
+            sign_ns: sign.0,
+            sent: self.pulse.sequence,
+            asked: self.asked,
+        };
+        let own = Own {
+            term: self.pulse.term,
+            lsn: self.pulse.lsn,
+            system_identifier: self.pulse.system_identifier,
+            timeline: self.pulse.timeline,
+            flags: u32::from(self.pulse.flags),
+        };
+        self.kernel.say(&own, &signs)
     }
 }
 
@@ -230,32 +278,73 @@ mod tests {
     use super::*;
     use crate::config::secret::Secret;
 
-    #[test]
-    fn the_last_word_is_said_more_than_once_with_growing_sequences() {
-        let us = Ipv4Addr::new(127, 0, 0, 11);
-        let peer = UdpSocket::bind((Ipv4Addr::new(127, 0, 0, 12), 0)).unwrap();
+    /// A kernel that hears everything.
+    #[derive(Clone, Default)]
+    struct Ear(Arc<Mutex<Vec<(Own, Signs)>>>, Signs);
+
+    impl Speaks for Ear {
+        fn say(&mut self, own: &Own, signs: &Signs) -> bool {
+            self.0.lock().unwrap().push((*own, *signs));
+            true
+        }
+
+        fn said(&self) -> Signs {
+            self.1
+        }
+
+        fn echo(&self) -> u64 {
+            77
+        }
+    }
+
+    /// A thread that sends when it is told to only, and its peer's end.
+    fn pulses(host: u8, sequence: u64, ear: &Ear) -> (Pulses, UdpSocket) {
+        let [us, them] = [host, host + 1].map(|last| Ipv4Addr::new(127, 0, 0, last));
+        let peer = UdpSocket::bind((them, 0)).unwrap();
         peer.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-        let port = peer.local_addr().unwrap().port();
         let settings = Settings {
             interval: Duration::from_secs(3600),
             threshold: 3,
-            port,
+            port: peer.local_addr().unwrap().port(),
             key: Secret::new([7; 16]),
             cluster_id: 1,
         };
-        let identity =
-            Identity { source: us, peer: Ipv4Addr::new(127, 0, 0, 12), vrid: 1, priority: 90, sequence: 1000 };
-        let pulses = Pulses::start(&settings, identity, Realtime { priority: 0, lock_memory: false }).unwrap();
+        let identity = Identity { source: us, peer: them, vrid: 1, priority: 90, sequence };
+        let realtime = Realtime { priority: 0, lock_memory: false };
+        (Pulses::start(&settings, identity, realtime, Box::new(ear.clone())).unwrap(), peer)
+    }
+
+    fn hear(peer: &UdpSocket) -> Pulse {
+        let mut bytes = [0; pulse::LENGTH];
+        assert_eq!(peer.recv(&mut bytes).unwrap(), pulse::LENGTH);
+        pulse::parse(&bytes, Key::from_bytes([7; 16])).unwrap()
+    }
+
+    #[test]
+    fn the_last_word_is_said_more_than_once_with_growing_sequences() {
+        let (pulses, peer) = pulses(11, 1000, &Ear::default());
         assert!(pulses.is_running());
         pulses.say(PulseState { flags: 8, ..PulseState::default() }, false);
         drop(pulses);
         let mut last = 1000;
         for _ in 0..LAST_WORDS {
-            let mut bytes = [0; pulse::LENGTH];
-            assert_eq!(peer.recv(&mut bytes).unwrap(), pulse::LENGTH);
-            let heard = pulse::parse(&bytes, Key::from_bytes([7; 16])).unwrap();
+            let heard = hear(&peer);
             assert!(heard.flags == 8 && heard.sequence > last, "{heard:?} after {last}");
             last = heard.sequence;
         }
+    }
+
+    #[test]
+    fn the_kernel_hears_of_a_pulse_before_it_leaves_and_the_peer_what_the_kernel_may_echo() {
+        let ear = Ear(Arc::default(), Signs { sent: 501, asked: 40, ..Signs::default() });
+        let (pulses, peer) = pulses(13, 1000, &ear);
+        pulses.alive(Nanos(2_000));
+        pulses.say(PulseState { flags: 1, term: 4, timeline: 3, lsn: 2, system_identifier: 9 }, true);
+        let heard = hear(&peer);
+        let (own, signs) = ear.0.lock().unwrap()[0];
+        assert_eq!((signs.sent, signs.asked, signs.sign_ns), (heard.sequence, 41, 2_000));
+        assert_ne!(signs.sent & 1, 501 & 1, "the element that nobody reads is written");
+        assert_eq!(own, Own { term: 4, lsn: 2, system_identifier: 9, timeline: 3, flags: 1 });
+        assert_eq!((heard.echo_ns, u64::from(heard.userspace_age_us)), (77, (heard.stamp_ns - 2_000) / 1000));
     }
 }

@@ -1,5 +1,7 @@
-//! The XDP program in the real kernel: `BPF_PROG_TEST_RUN` packet by packet, timers, pins. Root.
+//! The kernel programs in the real kernel: `BPF_PROG_TEST_RUN` packet by packet, timers, pins, sockets. Root.
 // size: one program, and each of its rules against the kernel.
+
+mod lease;
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -9,12 +11,14 @@ use aya::Ebpf;
 use aya::maps::{MapData, RingBuf};
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use harbor_ha::config::settings::XdpMode;
+use harbor_ha::core::speaks::Speaks;
 use harbor_ha::kernel::load::{self, Attached};
 use harbor_ha::kernel::maps::{Maps, PEER, verdicts};
+use harbor_ha::kernel::own::OwnWriter;
 use harbor_ha_ebpf::decide::filter::Reject;
 use harbor_ha_ebpf::names;
 use harbor_ha_ebpf::records::{
-    Config, PEERS_MAX, PeerConfig, Secrets, Source, State, Stats, Verdict, VerdictKind, accept,
+    Config, Own, PEERS_MAX, PeerConfig, Secrets, Signs, Source, State, Stats, Verdict, VerdictKind, accept,
 };
 use harbor_ha_ebpf::units::Priority;
 use harbor_ha_ebpf::wire::ipv4::{self, Header};
@@ -28,19 +32,17 @@ const PEER_ADDRESS: [u8; 4] = [10, 77, 0, 1];
 const VIP: [u8; 4] = [10, 77, 0, 100];
 const KEY: Key = Key([0x1111, 0x2222]);
 const PORT: u16 = 5112;
-const PASS: u32 = aya_xdp::PASS;
-const DROP: u32 = aya_xdp::DROP;
-
-mod aya_xdp {
-    pub const DROP: u32 = 1;
-    pub const PASS: u32 = 2;
-}
+/// `enum xdp_action` of the kernel.
+const DROP: u32 = 1;
+const PASS: u32 = 2;
+const TX: u32 = 3;
 
 /// The program loaded with maps pinned on a BPF file system of the test's own.
 struct Kernel {
     ebpf: Ebpf,
     maps: Maps,
     ring: RingBuf<MapData>,
+    voice: OwnWriter,
     bpffs: Bpffs,
 }
 
@@ -73,18 +75,37 @@ impl Kernel {
         let mut ebpf = load::load(&bpffs.0, "test", false).unwrap_or_else(|error| panic!("{error}"));
         let mut maps = Maps::take(&mut ebpf).expect("our maps");
         maps.write(&config(version), &secrets(), &peers()).expect("the kernel takes the configuration");
+        Self::of(ebpf, maps, bpffs)
+    }
+
+    fn of(mut ebpf: Ebpf, maps: Maps, bpffs: Bpffs) -> Self {
         let ring = verdicts(&mut ebpf).expect("the ring");
-        Self { ebpf, maps, ring, bpffs }
+        let voice = OwnWriter::open(&bpffs.0, "test").expect("the pins");
+        Self { ebpf, maps, ring, voice, bpffs }
+    }
+
+    /// Says that this many pulses of ours left, the newest with this sequence.
+    fn ask(&mut self, count: u64) {
+        let said = self.voice.said();
+        let signs = Signs { asked: said.asked + count, sent: said.sent + count, ..said };
+        assert!(self.voice.say(&Own::default(), &signs), "the kernel hears");
     }
 
     /// Runs one frame through the program.
     fn see(&mut self, frame: &[u8]) -> u32 {
+        self.turn(frame).0
+    }
+
+    /// The same, with what the program made of the frame.
+    fn turn(&mut self, frame: &[u8]) -> (u32, Vec<u8>) {
         // The kernel wants at least an Ethernet header; short frames are padded as a card does.
         let mut frame = frame.to_vec();
         frame.resize(frame.len().max(60), 0);
         let program: &Xdp = self.ebpf.program(names::XDP_PROGRAM).expect("ours").try_into().expect("XDP");
-        let options = TestRunOptions { data_in: Some(&frame), ..TestRunOptions::default() };
-        program.test_run(options).expect("BPF_PROG_TEST_RUN").return_value
+        let mut out = vec![0; frame.len()];
+        let options = TestRunOptions { data_in: Some(&frame), data_out: Some(&mut out), ..TestRunOptions::default() };
+        let result = program.test_run(options).expect("BPF_PROG_TEST_RUN");
+        (result.return_value, out)
     }
 
     fn stats(&self) -> Stats {
@@ -370,11 +391,11 @@ fn what_is_not_ours_passes_even_when_malformed() {
 }
 
 #[test]
-fn a_valid_pulse_feeds_the_detector_and_ends_here() {
+fn a_valid_pulse_feeds_the_detector_and_is_turned_round() {
     let mut kernel = Kernel::load(3);
     let pulse = Pulse { timeline: 4, lsn: 99, term: 5, system_identifier: 77, ..good_pulse(10) };
-    assert_eq!(kernel.see(&pulse_frame(&pulse, KEY)), DROP);
-    assert_eq!(kernel.stats(), Stats { pulses: 1, ..Stats::default() });
+    assert_eq!(kernel.see(&pulse_frame(&pulse, KEY)), TX);
+    assert_eq!(kernel.stats(), Stats { pulses: 1, reflected: 1, ..Stats::default() });
     let events = kernel.events();
     let event = events.first().expect("an event");
     assert_eq!((event.timeline, event.lsn, event.term, event.system_identifier), (4, 99, 5, 77));
@@ -385,7 +406,7 @@ fn a_valid_pulse_feeds_the_detector_and_ends_here() {
 #[test]
 fn each_wrong_pulse_is_dropped_under_its_own_reason() {
     let mut kernel = Kernel::load(3);
-    assert_eq!(kernel.see(&pulse_frame(&good_pulse(10), KEY)), DROP);
+    assert_eq!(kernel.see(&pulse_frame(&good_pulse(10), KEY)), TX);
     kernel.refuses(&pulse_frame(&good_pulse(11), Key([9, 9])), Reject::Mac);
     kernel.refuses(&pulse_frame(&good_pulse(10), KEY), Reject::Sequence);
     kernel.refuses(&pulse_frame(&good_pulse(9), KEY), Reject::Sequence);
@@ -409,6 +430,7 @@ fn each_wrong_pulse_is_dropped_under_its_own_reason() {
 fn silence_after_a_pulse_is_a_verdict_of_the_kernel() {
     let mut kernel = Kernel::load(3);
     kernel.see(&pulse_frame(&good_pulse(1), KEY));
+    kernel.ask(3);
     kernel.until(Source::Pulse, State::Dead);
     let events = kernel.events();
     let dead: Vec<_> = events.iter().filter(|event| event.kind == VerdictKind::Dead as u32).collect();
@@ -436,13 +458,13 @@ fn a_resigning_peer_is_a_verdict_at_once() {
 fn pins_keep_the_detector_alive_and_a_later_start_adopts_it() {
     let mut kernel = Kernel::load(3);
     kernel.see(&pulse_frame(&good_pulse(1), KEY));
-    let Kernel { ebpf, maps, ring, bpffs } = kernel;
-    drop((ebpf, maps, ring));
+    let Kernel { ebpf, maps, ring, voice, bpffs } = kernel;
+    drop((ebpf, maps, ring, voice));
     // Nobody holds a descriptor now; the pin alone keeps the timer.
     let mut ebpf = load::load(&bpffs.0, "test", false).expect("adopts the pinned maps");
     let maps = Maps::take(&mut ebpf).expect("our maps");
-    let ring = verdicts(&mut ebpf).expect("the ring");
-    let adopted = Kernel { ebpf, maps, ring, bpffs };
+    let mut adopted = Kernel::of(ebpf, maps, bpffs);
+    adopted.ask(3);
     adopted.until(Source::Pulse, State::Dead);
     assert_eq!(adopted.maps.detector(PEER, Source::Pulse).unwrap().arrivals, 1);
 }
@@ -506,6 +528,7 @@ fn a_full_ring_loses_the_verdict_and_the_record_keeps_it() {
     for sequence in 1..=1000 {
         kernel.see(&pulse_frame(&Pulse { timeline: sequence as u32, ..good_pulse(sequence) }, KEY));
     }
+    kernel.ask(3);
     kernel.until(Source::Pulse, State::Dead);
     let events = kernel.events();
     assert!(events.iter().all(|event| event.kind != VerdictKind::Dead as u32), "{} events", events.len());
@@ -531,5 +554,6 @@ fn another_peer_is_heard_whatever_the_sequences_of_the_one_before() {
     let header = Header { source: [10, 77, 0, 7], ..header(ipv4::UDP, 0) };
     kernel.see(&udp(&header, PORT, &pulse::emit(&good_pulse(5), KEY)));
     assert_eq!(kernel.maps.detector(PEER, Source::Pulse).unwrap().sequence, 5);
+    kernel.ask(3);
     kernel.until(Source::Pulse, State::Dead);
 }
