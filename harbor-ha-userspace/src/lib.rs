@@ -1,7 +1,7 @@
 //! harbor-ha: the daemon and its command line. Rooms, and who may know whom:
 //!
 //! ```text
-//! core ◄ config ◄ observe ◄ kernel net pg ◄ daemon ◄ cli ◄ main
+//! core ◄ config ◄ observe ◄ kernel net pg witness ◄ daemon ◄ cli ◄ main
 //! ```
 //!
 //! `core` is pure; adapters do not import each other; `daemon::perform` is where actions meet adapters.
@@ -15,3 +15,4 @@ pub mod net;
 pub mod observe;
 pub mod pg;
 pub mod store;
+pub mod witness;

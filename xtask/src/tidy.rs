@@ -15,15 +15,16 @@ const TOO_LONG: usize = 600;
 const TOP: usize = 40;
 
 /// The rooms of the userspace crate, and what each may name with `crate::`.
-const ROOMS: [(&str, &[&str]); 8] = [
+const ROOMS: [(&str, &[&str]); 9] = [
     ("core", &[]),
     ("config", &["core"]),
     ("observe", &["core", "config"]),
     ("kernel", &["core", "config", "observe"]),
     ("net", &["core", "config", "observe"]),
     ("pg", &["core", "config", "observe"]),
-    ("daemon", &["core", "config", "observe", "kernel", "net", "pg"]),
-    ("cli", &["core", "config", "observe", "kernel", "net", "pg", "daemon"]),
+    ("witness", &["core", "config", "observe"]),
+    ("daemon", &["core", "config", "observe", "kernel", "net", "pg", "witness"]),
+    ("cli", &["core", "config", "observe", "kernel", "net", "pg", "witness", "daemon"]),
 ];
 
 /// What the core may know of the kernel's crate: formats and rules, not names of pins.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use harbor_ha_ebpf::units::{Priority, Vrid};
 use toml::de::DeValue;
 
+use super::check_lease;
 use super::check_postgres;
 use super::reader::{Document, Section};
 use super::secret::Secret;
@@ -21,6 +22,9 @@ pub(super) fn settings<'a>(document: &'a Document<'a>) -> Option<Settings> {
     let node = node(&document.section("node"));
     let vrrp_section = document.section("vrrp");
     let pulse = pulse(&document.section("pulse"));
+    let witness_section = document.section("witness");
+    let lease = check_lease::lease(&document.section("lease"), pulse.as_ref(), witness_section.is_present());
+    let witness = check_lease::witness(&witness_section, pulse.as_ref(), node.as_ref());
     let announce = announce(&document.section("announce"));
     let postgres_section = document.section("postgres");
     let vrrp = vrrp(&vrrp_section, matches!(pulse, Some(None)), postgres_section.is_present());
@@ -31,6 +35,8 @@ pub(super) fn settings<'a>(document: &'a Document<'a>) -> Option<Settings> {
         node: node?,
         vrrp: vrrp?,
         pulse: pulse?,
+        lease: lease?,
+        witness: witness?,
         announce: announce?,
         postgres: postgres?,
         realtime: realtime?,

@@ -7,6 +7,7 @@
 //! for, `values` turns one TOML value into one unit, `lookup` fetches secrets.
 
 mod check;
+mod check_lease;
 mod check_postgres;
 pub mod file;
 pub mod lookup;

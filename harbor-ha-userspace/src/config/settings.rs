@@ -2,6 +2,7 @@
 //!
 //! Made only by [`super::parse`], so a `Settings` that exists is one that can run.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -22,6 +23,10 @@ pub struct Settings {
     pub vrrp: Vrrp,
     /// `[pulse]`; `None` when pulses are switched off (a keepalived peer).
     pub pulse: Option<Pulse>,
+    /// `[lease]`; there is one exactly when there are pulses.
+    pub lease: Option<Lease>,
+    /// `[witness]`; `None` without one.
+    pub witness: Option<Witness>,
     /// `[announce]`
     pub announce: Announce,
     /// `[postgres]`; `None` for a daemon that manages addresses only.
@@ -107,6 +112,79 @@ pub struct Pulse {
     pub key: Secret<[u8; 16]>,
     /// Tells clusters on one network apart.
     pub cluster_id: u64,
+}
+
+/// Until when a primary may serve that its standby no longer confirms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// How long a live kernel may answer for a silent userspace.
+    pub hang: Duration,
+    /// What a primary does when its lease runs out.
+    pub isolated: Isolated,
+}
+
+/// What an isolated primary does, as the operator chose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolated {
+    /// Stops serving: never two primaries, and none when the standby alone is lost.
+    Hold,
+    /// Serves on: always one primary, and two in a partition.
+    Serve,
+    /// Asks the witness.
+    Witness,
+}
+
+/// The third party that decides between two nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Witness {
+    /// What it is.
+    pub kind: WitnessKind,
+    /// Where it is: members of one etcd, or one Redis; at least one.
+    pub endpoints: Vec<Endpoint>,
+    /// Who we are there; `None` where nobody asks.
+    pub login: Option<Login>,
+    /// How long it remembers who serves alone.
+    pub ttl: Duration,
+    /// Limit of each request.
+    pub timeout: Duration,
+    /// First part of the names of its records.
+    pub prefix: String,
+}
+
+/// Kinds of witness.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WitnessKind {
+    /// An etcd, API v3.
+    Etcd,
+    /// A Redis.
+    Redis,
+}
+
+/// A server of a witness.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Whether to speak TLS, trusting the certificates that the host trusts.
+    pub tls: bool,
+    /// Name or address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+}
+
+impl fmt::Display for Endpoint {
+    /// `host:port`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+/// An account at a witness.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Login {
+    /// Empty where a password alone will do (Redis).
+    pub user: String,
+    /// Its password.
+    pub password: Secret<String>,
 }
 
 /// Gratuitous ARP, with keepalived's meaning of the words.

@@ -10,6 +10,7 @@ use super::settings::{Settings, VrrpVersion};
 use super::*;
 
 mod example;
+mod lease;
 mod limits;
 mod secrets;
 
@@ -50,7 +51,7 @@ impl Lookup for Fake {
 }
 
 /// The shortest configuration that runs, and one line for each key so that a test can point at it.
-const BASE: [(&str, &[(&str, &str)]); 4] = [
+const BASE: [(&str, &[(&str, &str)]); 5] = [
     (
         "node",
         &[
@@ -66,6 +67,7 @@ const BASE: [(&str, &[(&str, &str)]); 4] = [
         "postgres",
         &[("data_dir", "\"/data\""), ("bin_dir", "\"/bin\""), ("name", "\"node1\""), ("peer_name", "\"node2\"")],
     ),
+    ("lease", &[("isolated", "\"hold\"")]),
 ];
 
 /// [`BASE`] with other values; `""` leaves a key out, a whole table when the key is `""` too.
@@ -157,8 +159,8 @@ fn all_problems_are_reported_at_once_in_the_order_of_their_lines() {
             "9: vrrp.treshold: is unknown; remove it, or see the commented example for the keys there are",
             "12: pulse.interval: 20 has no unit; use \"20ms\"",
             "18: postgres.slot: \"Harbor\" is no name of a slot, which has a-z, 0-9 and `_`; use \"harbor\"",
-            "20: realtime.priority: 100 is outside 0 to 99; use 99 or less",
-            "21: pusle: is no table of this file; did you mean [pulse]?",
+            "22: realtime.priority: 100 is outside 0 to 99; use 99 or less",
+            "23: pusle: is no table of this file; did you mean [pulse]?",
         ]
     );
 }
@@ -204,7 +206,16 @@ fn an_empty_file_lacks_each_key_that_must_be_set() {
     let keys: Vec<_> = found.iter().map(|problem| problem.trim().split(':').next().unwrap()).collect();
     assert_eq!(
         keys,
-        ["node.interface", "node.address", "node.peer", "node.vips", "pulse.key_file", "vrrp.vrid", "vrrp.priority"]
+        [
+            "node.interface",
+            "node.address",
+            "node.peer",
+            "node.vips",
+            "pulse.key_file",
+            "lease.isolated",
+            "vrrp.vrid",
+            "vrrp.priority"
+        ]
     );
     assert!(found[0].ends_with("is missing; add `interface = \"eth0\"` under the header `[node]`"), "{found:?}");
 }

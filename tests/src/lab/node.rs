@@ -100,7 +100,7 @@ impl<'a> Node<'a> {
         let heartbeat = match options.profile {
             Profile::Harbor => format!(
                 "version = 3\nvrid = 51\npriority = {priority}\n\n[pulse]\ninterval = \"{}\"\nthreshold = {}\n\
-                 key_file = \"{home}/pulse.key\"\n",
+                 key_file = \"{home}/pulse.key\"\n\n[lease]\nisolated = \"hold\"\n",
                 options.pulse, options.threshold
             ),
             Profile::Seed => format!(

@@ -141,7 +141,7 @@ fn run(lab: &Lab) {
     secret(&home.join("pulse.key"), "00112233445566778899aabbccddeeff\n");
     let tables = format!(
         "[vrrp]\nversion = 2\nvrid = 51\npriority = 100\npassword_file = \"{home}/vrrp.password\"\n\n\
-         [pulse]\nkey_file = \"{home}/pulse.key\"\n",
+         [pulse]\nkey_file = \"{home}/pulse.key\"\n\n[lease]\nisolated = \"hold\"\n",
         home = home.display()
     );
     start_ours(lab, Side::A, &tables);

@@ -65,15 +65,44 @@ fn each_secret_of_the_example_can_be_uncommented() {
     assert_eq!(settings.postgres.unwrap().replication_password.unwrap().reveal(), "y");
 }
 
+/// With the table that comes whole behind `#`, and without what it replaces.
+fn with_witness(wanted: impl Fn(&str) -> bool) -> String {
+    let behind = |line: &str| {
+        let rest = line.strip_prefix('#').filter(|rest| rest.starts_with(|c: char| c == '[' || c.is_ascii_lowercase()));
+        rest.filter(|rest| wanted(rest)).map(str::to_owned)
+    };
+    let line = |line: &str| match line.strip_prefix("isolated") {
+        Some(_) => String::new(),
+        None => behind(line).unwrap_or_else(|| line.to_owned()),
+    };
+    EXAMPLE.lines().map(|text| line(text) + "\n").collect()
+}
+
+fn with_whole_witness() -> String {
+    with_witness(|line| !line.starts_with("password"))
+}
+
+#[test]
+fn the_witness_of_the_example_can_be_uncommented_and_shows_the_defaults() {
+    let whole = parse(&with_whole_witness().replace("user = ", "# user = "), &Fake::new()).unwrap();
+    let least = ["[witness]", "kind", "endpoints"];
+    let without = parse(&with_witness(|line| least.iter().any(|key| line.starts_with(key))), &Fake::new()).unwrap();
+    assert!(whole.witness.is_some());
+    assert_eq!(whole, without);
+}
+
 #[test]
 fn each_key_of_the_code_is_in_the_example_and_in_its_table() {
-    let root = DeTable::parse(EXAMPLE).unwrap();
-    let host = Fake::new();
-    let document = Document::new(EXAMPLE, root.get_ref(), &host);
+    let text = with_witness(|_| true);
+    let root = DeTable::parse(&text).unwrap();
+    let host = Fake::new().file("/etc/harbor-ha/witness.password", 0o600, "x");
+    let document = Document::new(&text, root.get_ref(), &host);
     check::settings(&document).unwrap();
-    for (section, key) in document.keys() {
+    // Not asked for beside a witness, and there.
+    assert!(EXAMPLE.contains("\nisolated = "));
+    for (section, key) in document.keys().into_iter().filter(|(_, key)| key != "isolated") {
         let (_, rest) =
-            EXAMPLE.split_once(&format!("\n[{section}]\n")).unwrap_or_else(|| panic!("[{section}] is missing"));
+            text.split_once(&format!("\n[{section}]\n")).unwrap_or_else(|| panic!("[{section}] is missing"));
         let table = rest.split("\n[").next().unwrap();
         assert!(table.contains(&key), "`{key}` is missing under [{section}]");
     }

@@ -4,12 +4,12 @@ use super::*;
 
 /// `within` are accepted; each of `outside` is refused at the same place, with these words.
 #[track_caller]
-fn limits(place: &str, within: &[&str], outside: &[(&str, &str)]) {
+pub(super) fn limits(place: &str, within: &[&str], outside: &[(&str, &str)]) {
     limits_with(&[], place, within, outside);
 }
 
 #[track_caller]
-fn limits_with(others: &[(&str, &str)], place: &str, within: &[&str], outside: &[(&str, &str)]) {
+pub(super) fn limits_with(others: &[(&str, &str)], place: &str, within: &[&str], outside: &[(&str, &str)]) {
     let with = |value| others.iter().copied().chain([(place, value)]).collect::<Vec<_>>();
     for value in within {
         accepted(&with(value));
@@ -85,7 +85,8 @@ fn version_3_advertises_in_steps_of_ten_milliseconds() {
 
 #[test]
 fn a_duration_is_a_whole_number_and_a_unit() {
-    limits(
+    limits_with(
+        &[("lease.hang", "\"60s\"")],
         "pulse.interval",
         &["\"1ms\"", "\"1500us\"", "\"1s\"", "\" 20ms \""],
         &[
@@ -110,7 +111,12 @@ fn a_duration_is_a_whole_number_and_a_unit() {
 
 #[test]
 fn pulse_numbers_have_their_ranges() {
-    limits("pulse.threshold", &["2", "255"], &[("1", "use 2 or more"), ("256", "use 255 or less")]);
+    limits_with(
+        &[("lease.hang", "\"60s\"")],
+        "pulse.threshold",
+        &["2", "255"],
+        &[("1", "use 2 or more"), ("256", "use 255 or less")],
+    );
     limits("pulse.port", &["1", "65535"], &[("0", "use 1 or more"), ("65536", "use 65535 or less")]);
     limits(
         "pulse.cluster_id",
