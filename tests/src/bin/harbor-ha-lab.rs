@@ -9,7 +9,8 @@ use anyhow::{Context, Result, ensure};
 use clap::{Args, Parser, Subcommand};
 use harbor_ha_tests::lab::fault::Fault;
 use harbor_ha_tests::lab::state::State;
-use harbor_ha_tests::lab::{Lab, Options, Profile, Side, host, netns, residue, teardown};
+use harbor_ha_tests::lab::witness::Witness;
+use harbor_ha_tests::lab::{Isolated, Lab, Options, Profile, Side, host, residue, teardown};
 use harbor_ha_tests::run::{self, report};
 
 #[derive(Parser)]
@@ -39,7 +40,7 @@ enum Verb {
     Exec {
         #[command(flatten)]
         which: Which,
-        /// `a`, `b`, `c` or `sw`.
+        /// `a`, `b`, `c`, `sw`, or `w` of a witness.
         host: String,
         /// The command and its arguments.
         #[arg(last = true, required = true)]
@@ -103,6 +104,15 @@ struct LabArguments {
     /// How the daemons attach XDP: `auto`, `native` or `generic`.
     #[arg(long, default_value = "generic")]
     xdp: String,
+    /// A third party on a host of its own.
+    #[arg(long, value_enum, default_value = "none")]
+    witness: Witness,
+    /// What a primary does that hears nobody, without a witness.
+    #[arg(long, value_enum, default_value = "hold")]
+    isolated: Isolated,
+    /// `off`: the daemons do not ask for real-time scheduling.
+    #[arg(long, default_value = "on", value_parser = ["on", "off"])]
+    realtime: String,
 }
 
 #[derive(Args)]
@@ -128,8 +138,9 @@ struct RunArguments {
 
 impl LabArguments {
     fn options(self) -> Options {
-        let Self { profile, pulse, threshold, xdp: xdp_mode } = self;
-        Options { profile, pulse, threshold, daemon: true, xdp_mode }
+        let Self { profile, pulse, threshold, xdp: xdp_mode, witness, isolated, realtime } = self;
+        let realtime = realtime == "on";
+        Options { profile, pulse, threshold, daemon: true, xdp_mode, witness, isolated, realtime }
     }
 }
 
@@ -192,7 +203,11 @@ fn status(which: &Which) -> Result<()> {
 /// Enters the network namespace only: `ip netns exec` would also hide `/sys/fs/bpf`.
 fn exec(which: &Which, host: &str, command: &[OsString]) -> Result<()> {
     let lab = Lab::find(which.run.as_deref())?;
-    netns::enter(&lab.state().netns(host)).with_context(|| format!("`{host}` is none of a, b, c, sw"))?;
+    let place = match host.parse::<Side>() {
+        Ok(side) => lab.node(side).place(),
+        Err(_) => host::Place { netns: lab.state().netns(host), cgroup: None },
+    };
+    place.enter().with_context(|| format!("`{host}` is none of a, b, c, sw, or the witness's w"))?;
     let (program, arguments) = command.split_first().context("no command")?;
     Err(Command::new(program).args(arguments).exec()).with_context(|| format!("cannot start {program:?}"))
 }

@@ -174,7 +174,7 @@ impl<'a> Postgres<'a> {
             self.node.state.address(primary.side),
             self.node.side
         );
-        let mut backup = netns::command(&self.node.netns(), self.bin().join("pg_basebackup"))?;
+        let mut backup = self.node.place().command(self.bin().join("pg_basebackup"))?;
         backup.arg("--pgdata").arg(self.data()).arg("--dbname").arg(from);
         backup.args(["--write-recovery-conf", "--create-slot", "--slot", SLOT]);
         backup.args(["--checkpoint", "fast", "--wal-method", "stream", "--no-sync"]);
@@ -189,8 +189,8 @@ impl<'a> Postgres<'a> {
     pub fn start(self) -> Result<()> {
         let mut arguments: Vec<OsString> = vec!["-D".into(), self.data().into()];
         arguments.extend(self.start_options().split(' ').map(OsString::from));
-        let (namespace, user) = (self.node.netns(), &self.node.state.user);
-        host::start(&namespace, Some(user), &self.log(), &self.bin().join("postgres"), &arguments)?;
+        let (place, user) = (self.node.place(), &self.node.state.user);
+        host::start(&place, Some(user), &self.log(), &self.bin().join("postgres"), &arguments)?;
         let begun = Instant::now();
         while self.sql("SELECT 1").is_err() {
             let log = || fs::read_to_string(self.log()).unwrap_or_default();

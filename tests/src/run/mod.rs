@@ -23,6 +23,8 @@ const CALM_LIMIT: Duration = Duration::from_secs(30);
 const TAKEOVER_LIMIT: Duration = Duration::from_secs(30);
 /// A rewind, or a base backup of a small cluster.
 const REJOIN_LIMIT: Duration = Duration::from_secs(60);
+/// How long a fault that shall move nothing is left in force: ten times the detection of the slowest profile.
+const ENDURE: Duration = Duration::from_secs(5);
 /// The takeover goes on a little after the first write.
 const STATUS_LIMIT: Duration = Duration::from_secs(5);
 
@@ -60,13 +62,17 @@ impl<'a> Drill<'a> {
         lab.say(&format!("round {number}: {} on {old}", fault.sentence()));
         let fault_ns = lab.inject(fault, old)?;
         let mut round = Round::new(number, fault, old, fault_ns);
-        if let Err(error) = self.follow(&mut round, new) {
+        let stays = !fault.moves_the_service();
+        let followed = if stays { self.endure(&mut round) } else { self.follow(&mut round, new) };
+        if let Err(error) = followed {
             round.problems.push(format!("{error:#}"));
         }
-        lab.say(&format!("round {number}: healing, {old} shall rejoin"));
-        if let Err(error) = self.rejoin(&mut round, new) {
+        let back = if stays { new } else { old };
+        lab.say(&format!("round {number}: healing, {back} shall stream"));
+        if let Err(error) = self.rejoin(&mut round, back.other()) {
             round.problems.push(format!("{error:#}"));
         }
+        round.gap_ns = self.writer.longest_gap(fault_ns);
         if let Err(error) = self.count(&mut round) {
             round.problems.push(format!("lost rows not counted: {error:#}"));
         }
@@ -99,10 +105,22 @@ impl<'a> Drill<'a> {
         self.wait_rows(round.number, new).context("after the takeover")
     }
 
+    /// A fault that shall move nothing: is the primary still the same after a while that any takeover would take?
+    fn endure(&self, round: &mut Round) -> Result<()> {
+        let (lab, old) = (self.lab, round.old);
+        while clock::now_ns() < round.fault_ns + ENDURE.as_nanos() as u64 {
+            let taken = lab.status(old.other()).is_some_and(|status| status.is_primary());
+            ensure!(!taken, "{} took over, which this fault is no reason for", old.other());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        round.first_write_ns = self.writer.first_after(round.fault_ns, old);
+        Ok(())
+    }
+
     fn rejoin(&self, round: &mut Round, new: Side) -> Result<()> {
         let lab = self.lab;
         lab.heal()?;
-        if round.first_write_ns.is_none() {
+        if round.first_write_ns.is_none() && round.fault.moves_the_service() {
             // Nobody took over: the old primary may serve again, which is no rejoin.
             return lab.wait_serving(lab.primary()?, REJOIN_LIMIT);
         }
