@@ -132,8 +132,8 @@ pub fn set_oneway(state: &State, from: Side, cut: bool) -> Result<u64> {
     // To delete what may not be there: it is added first, which changes nothing when it is.
     let rules = match cut {
         true => format!(
-            "table {table} {{ chain forward {{ type filter hook forward priority 0; \
-             iifname \"p{from}\" oifname \"p{to}\" drop; }} }}"
+            "table {table} {{\n chain forward {{\n type filter hook forward priority 0\n \
+             iifname \"p{from}\" oifname \"p{to}\" drop\n }}\n}}"
         ),
         false => format!("table {table}\ndelete table {table}"),
     };

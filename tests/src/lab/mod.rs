@@ -14,6 +14,7 @@
 //! | [`keepalived`] | somebody else's daemon on a node |
 //! | [`fault`] | what breaks, and the healing |
 //! | [`capture`], [`writer`] | what the client host sees on the wire; the client that writes |
+//! | [`speaker`], [`observer`] | a client that is a process of its host; who serves, seen from outside |
 //! | [`wire`] | adverts and gratuitous ARP, as any host sees them |
 //! | [`teardown`], [`residue`], [`interrupt`] | taking down, and the proof that nothing stays |
 //! | [`need`] | what a test needs, with a skip that says what is missing |
@@ -30,8 +31,10 @@ pub mod link;
 pub mod need;
 pub mod netns;
 pub mod node;
+pub mod observer;
 pub mod postgres;
 pub mod residue;
+pub mod speaker;
 pub mod state;
 pub mod teardown;
 pub mod user;

@@ -209,7 +209,7 @@ pub fn daemon_program() -> Result<PathBuf> {
 }
 
 /// The lab's own program: this one, or the one beside a test program.
-pub(super) fn lab_program() -> Result<PathBuf> {
+pub(crate) fn lab_program() -> Result<PathBuf> {
     let me = std::env::current_exe()?;
     if me.file_name().is_some_and(|name| name == "harbor-ha-lab") { Ok(me) } else { beside("harbor-ha-lab") }
 }
