@@ -47,6 +47,13 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// No fault, but a busy machine: who takes over does so by mistake: `--minutes M [--realtime off]`.
+    #[command(disable_help_flag = true)]
+    Calm {
+        /// Handed to `harbor-ha-lab calm`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// Run the tests: all that this machine allows, or one suite.
     Test {
         /// The suite; without it: all of them.
@@ -65,6 +72,7 @@ fn main() -> ExitCode {
         Verb::Lab { arguments } => cargo::become_lab(None, &arguments),
         Verb::Run { arguments } => cargo::become_lab(Some("run"), &arguments),
         Verb::Chaos { arguments } => cargo::become_lab(Some("chaos"), &arguments),
+        Verb::Calm { arguments } => cargo::become_lab(Some("calm"), &arguments),
         Verb::Test { suite } => test::verb(suite),
         Verb::Lint => setup::ensure().and_then(|ready| lint::verb(&ready)).map(|()| ExitCode::SUCCESS),
         Verb::Tidy => tidy::verb().map(|()| ExitCode::SUCCESS),

@@ -3,7 +3,7 @@
 //! A seed makes the plan of each round ([`plan`]): one to three faults, on either node, healed after a random time. Clients
 //! on all three hosts write and read meanwhile ([`client`], [`crowd`]), observers ask who serves
 //! ([`crate::lab::observer`]). After the healing the cluster must come back without a human, and then what the clients
-//! were told is held against what is there ([`judge`]). The clients know nothing of the faults, the judge nothing of
+//! were told is held against what is there ([`mod@judge`]). The clients know nothing of the faults, the judge nothing of
 //! the daemon but whether it says that it is well.
 
 pub mod client;

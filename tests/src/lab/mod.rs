@@ -15,6 +15,7 @@
 //! | [`fault`] | what breaks, and the healing |
 //! | [`capture`], [`writer`] | what the client host sees on the wire; the client that writes |
 //! | [`speaker`], [`observer`] | a client that is a process of its host; who serves, seen from outside |
+//! | [`pool`] | connections that were open before a fault |
 //! | [`wire`] | adverts and gratuitous ARP, as any host sees them |
 //! | [`teardown`], [`residue`], [`interrupt`] | taking down, and the proof that nothing stays |
 //! | [`need`] | what a test needs, with a skip that says what is missing |
@@ -32,6 +33,7 @@ pub mod need;
 pub mod netns;
 pub mod node;
 pub mod observer;
+pub mod pool;
 pub mod postgres;
 pub mod residue;
 pub mod speaker;

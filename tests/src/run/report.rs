@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::lab::Side;
 use crate::lab::fault::Fault;
+use crate::lab::pool::Figures;
 
 /// One fault and its takeover; instants are CLOCK_MONOTONIC nanoseconds.
 #[derive(Clone, Debug)]
@@ -34,6 +35,8 @@ pub struct Round {
     pub rejoined_ns: Option<u64>,
     /// The longest time in which the client read no acknowledgement, from the last one before the fault on.
     pub gap_ns: Option<u64>,
+    /// What became of the connections that were open before the fault.
+    pub pool: Option<Figures>,
     /// Why the new primary took over, in its own word.
     pub why: String,
     /// Rows acknowledged in this round.
@@ -69,6 +72,7 @@ impl Round {
             first_write_ns: None,
             rejoined_ns: None,
             gap_ns: None,
+            pool: None,
             why: String::new(),
             acked: 0,
             lost: None,
@@ -146,6 +150,9 @@ impl Round {
         }
         let lost = self.lost.map_or_else(|| "?".to_owned(), |lost| lost.to_string());
         let _ = writeln!(text, "  {:>10}     rows acknowledged, {lost} lost", self.acked);
+        if let Some(pool) = &self.pool {
+            let _ = write!(text, "{pool}");
+        }
         for problem in &self.problems {
             let _ = writeln!(text, "  {:>10}     {problem}", "FAILED");
         }
@@ -159,6 +166,7 @@ impl Round {
         }
         value["silence_ms"] = json!(self.silence_ms().map(rounded));
         value["gap_ms"] = json!(self.gap_ns.map(|gap| rounded(gap as f64 / 1e6)));
+        value["pool"] = json!(self.pool.as_ref().map(Figures::json));
         value["acked"] = json!(self.acked);
         value["lost"] = json!(self.lost);
         value["rejoined"] = json!(self.rejoined_ns.is_some());

@@ -1,5 +1,6 @@
-//! `harbor-ha-lab`: what `cargo xtask lab`, `run` and `chaos` become after the set-up and the build.
+//! `harbor-ha-lab`: what `cargo xtask lab`, `run`, `chaos` and `calm` become after the set-up and the build.
 
+mod calm;
 mod chaos;
 mod drill;
 
@@ -76,6 +77,9 @@ enum Verb {
     /// Random faults together while clients write and observers watch; the seed is printed and runs it again.
     #[command(override_usage = "cargo xtask chaos [OPTIONS]")]
     Chaos(chaos::Arguments),
+    /// No fault, but a busy machine: counts who takes over by mistake.
+    #[command(override_usage = "cargo xtask calm [OPTIONS]")]
+    Calm(calm::Arguments),
     /// The `init` of a host: starts a command and reaps what is left to it.
     #[command(hide = true, name = host::VERB)]
     Host {
@@ -167,6 +171,7 @@ fn main() -> ExitCode {
         Verb::Heal(which) => Lab::find(which.run.as_deref()).and_then(|lab| lab.heal()),
         Verb::Down { which, all } => down(&which, all),
         Verb::Run(arguments) => drill::verb(arguments),
+        Verb::Calm(arguments) => calm::verb(arguments),
         Verb::Chaos(arguments) => chaos::verb(arguments),
         Verb::Observe => observer::observe(),
         Verb::Client { kind, number } => client::work(kind, number),
