@@ -1,6 +1,7 @@
 //! What must hold once the faults of a round are healed: a model of its own against the node that serves.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
@@ -38,9 +39,7 @@ impl Judge {
     /// The server does not answer.
     pub fn judge(&mut self, told: &[Told], since_ns: u64, server: Postgres<'_>) -> Result<Findings> {
         let mut found = Findings::default();
-        let rows = server.rows()?;
-        let transfers: HashSet<i64> =
-            server.sql("SELECT id FROM transfers")?.iter().filter_map(|id| id.parse().ok()).collect();
+        let (rows, transfers) = (server.rows()?, server.ids("transfers")?);
         for it in told {
             match it.what {
                 // Negative, so that a row and a transfer of one number are two.
@@ -62,7 +61,8 @@ impl Judge {
 fn ledger(server: Postgres<'_>) -> Result<Vec<String>> {
     let mut wrong = Vec::new();
     // One statement, one snapshot: the clients go on.
-    let said = server.sql(
+    let said = server.sql_within(
+        Duration::from_secs(60),
         "SELECT (SELECT sum(balance) FROM accounts) || ' ' || count(*) FROM accounts AS a WHERE balance <> (
              SELECT 1000 + coalesce(sum(CASE WHEN payee = a.id THEN amount ELSE -amount END), 0)
              FROM transfers WHERE payee = a.id OR payer = a.id)"

@@ -23,7 +23,8 @@ use crate::lab::fault::Fault;
 use crate::lab::host::Place;
 use crate::lab::node::Status;
 use crate::lab::observer::Observers;
-use crate::lab::{Lab, Side, clock, node, state};
+use crate::lab::witness::Witness;
+use crate::lab::{Isolated, Lab, Side, clock, node, state};
 use crowd::Crowd;
 use judge::Judge;
 use plan::{Deed, Planned};
@@ -65,10 +66,13 @@ impl<'a> Chaos<'a> {
     /// The lab itself failed.
     pub fn round(&mut self, number: u32) -> Result<Round> {
         let begun = clock::now_ns();
-        let mut round = Round { number, ..Round::default() };
+        let options = &self.lab.state().options;
+        let witness = options.witness != Witness::None;
+        let may_be_two = options.isolated == Isolated::Serve && !witness;
+        let mut round = Round { number, may_be_two, ..Round::default() };
         self.wait_clients(begun).context("before the first fault")?;
         let from_ns = clock::now_ns();
-        let plan = plan::round(self.seed, number, self.lab.state().options.witness != Default::default());
+        let plan = plan::round(self.seed, number, witness);
         let names: Vec<String> = plan.iter().map(|it| it.deed.to_string()).collect();
         let serves = self.lab.primary().map_or("nobody", Side::name);
         self.lab.say(&format!("round {number}: {}; {serves} serves", names.join(" + ")));
@@ -93,6 +97,7 @@ impl<'a> Chaos<'a> {
         round.acked = told.iter().filter(|it| it.sent_ns >= begun && crowd::is_ack(it)).count();
         (round.first_write_ns, round.dark_ns) = judge::service(&told, from_ns, healthy_ns);
         round.violations = self.observers.violations(begun);
+        round.span_ns = (begun, clock::now_ns());
         Ok(round)
     }
 
@@ -213,10 +218,18 @@ impl<'a> Chaos<'a> {
         let folder = state::root().join("target/lab-logs").join(self.lab.run());
         std::fs::create_dir_all(&folder)?;
         let two: Vec<_> = rounds.iter().flat_map(|round| &round.violations.two_servers).collect();
+        let failed: Vec<_> = rounds.iter().filter(|it| !it.complaints().is_empty()).map(|it| it.span_ns).collect();
+        // Hours of what went well would be gigabytes; what happened since the last judged round is of the one that broke off.
+        let judged_ns = rounds.last().map_or(0, |round| round.span_ns.1);
+        let wanted = |at_ns: u64| at_ns > judged_ns || failed.iter().any(|(from, to)| (*from..=*to).contains(&at_ns));
+        let mut answers = self.observers.answers();
+        answers.retain(|it| wanted(it.received_ns));
+        let mut told = self.crowd.told();
+        told.retain(|it| wanted(it.received_ns));
         let lost: Vec<_> = rounds.iter().map(|it| (&it.findings.rows, &it.findings.transfers)).collect();
         let seen = json!({
             "rounds": report::json(self.seed, rounds), "two_servers": two, "lost": lost,
-            "answers": self.observers.answers(), "told": self.crowd.told(),
+            "answers": answers, "told": told,
         });
         std::fs::write(folder.join("chaos.json"), serde_json::to_vec(&seen)?)?;
         Ok(())

@@ -5,9 +5,11 @@ use super::state::VIP;
 use super::witness::Witness;
 use super::{Profile, Side};
 
-/// Whether the daemon of this tree knows `[kernel] cgroup`, `[lease]` and `[witness]`: it refuses unknown keys.
+/// Whether the daemon of this tree knows `[kernel] cgroup`: it refuses unknown keys.
 ///
-/// The lab has the cgroups and the witness servers in any case; this is only whether the daemon is told of them.
+/// The lab has the cgroups and the witness servers in any case; these are only whether the daemon is told of them.
+pub const DAEMON_KNOWS_THE_GATE: bool = false;
+/// Whether it knows `[lease]` and `[witness]`.
 pub const DAEMON_KNOWS_THE_LEASE: bool = false;
 
 /// How long a witness's word holds.
@@ -52,11 +54,11 @@ pub(super) fn text(node: Node<'_>) -> String {
         start = postgres.start_options(),
         xdp = options.xdp_mode,
     );
+    // Still inside `[kernel]`.
+    if let (true, Ok(cgroup)) = (DAEMON_KNOWS_THE_GATE, node.cgroup()) {
+        text += &format!("cgroup = \"{}\"\n", cgroup.display());
+    }
     if DAEMON_KNOWS_THE_LEASE {
-        // Still inside `[kernel]`.
-        if let Ok(cgroup) = node.cgroup() {
-            text += &format!("cgroup = \"{}\"\n", cgroup.display());
-        }
         text += &guard(options.witness, options.isolated.name());
     }
     if !options.realtime {
@@ -82,7 +84,7 @@ mod tests {
         let etcd = guard(Witness::Etcd, "hold");
         assert_eq!(etcd, "\n[witness]\nkind = \"etcd\"\nendpoints = [\"http://10.77.0.4:2379\"]\nttl = \"2s\"\n");
         let redis = guard(Witness::Redis, "hold");
-        assert_eq!(redis, "\n[witness]\nkind = \"redis\"\nurl = \"redis://10.77.0.4:6379\"\nttl = \"2s\"\n");
+        assert_eq!(redis, "\n[witness]\nkind = \"redis\"\nendpoints = [\"redis://10.77.0.4:6379\"]\nttl = \"2s\"\n");
         assert_eq!(guard(Witness::None, "serve"), "\n[lease]\nisolated = \"serve\"\n");
     }
 }

@@ -50,7 +50,7 @@ impl Witness {
         match self {
             Self::None => None,
             Self::Etcd => Some(format!("endpoints = [\"http://{ADDRESS}:{}\"]", self.port())),
-            Self::Redis => Some(format!("url = \"redis://{ADDRESS}:{}\"", self.port())),
+            Self::Redis => Some(format!("endpoints = [\"redis://{ADDRESS}:{}\"]", self.port())),
         }
     }
 
