@@ -1,5 +1,8 @@
 //! Failovers of a real PostgreSQL 13 in the lab, and the lab's own manners. Outcomes, never times.
 
+#[path = "lab/hosts.rs"]
+mod hosts;
+
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -107,7 +110,7 @@ fn round(test: &str, fault: Fault, options: &Options) -> Option<Round> {
         return None;
     }
     let lab = Lab::up(options).unwrap();
-    let mut done = rounds(&lab, fault, 1, |round| eprintln!("{}", round.timeline())).unwrap();
+    let mut done = rounds(&lab, fault, 1, 0, |round| eprintln!("{}", round.timeline())).unwrap();
     if judge(&done, 1).is_err() {
         lab.keep_logs();
     }

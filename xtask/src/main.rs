@@ -40,6 +40,20 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// Random faults together on a lab while clients write, judged from outside: `--rounds N --seed S`.
+    #[command(disable_help_flag = true)]
+    Chaos {
+        /// Handed to `harbor-ha-lab chaos`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// No fault, but a busy machine: who takes over does so by mistake: `--minutes M [--realtime off]`.
+    #[command(disable_help_flag = true)]
+    Calm {
+        /// Handed to `harbor-ha-lab calm`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// Run the tests: all that this machine allows, or one suite.
     Test {
         /// The suite; without it: all of them.
@@ -57,6 +71,8 @@ fn main() -> ExitCode {
         Verb::Setup => setup::verb(),
         Verb::Lab { arguments } => cargo::become_lab(None, &arguments),
         Verb::Run { arguments } => cargo::become_lab(Some("run"), &arguments),
+        Verb::Chaos { arguments } => cargo::become_lab(Some("chaos"), &arguments),
+        Verb::Calm { arguments } => cargo::become_lab(Some("calm"), &arguments),
         Verb::Test { suite } => test::verb(suite),
         Verb::Lint => setup::ensure().and_then(|ready| lint::verb(&ready)).map(|()| ExitCode::SUCCESS),
         Verb::Tidy => tidy::verb().map(|()| ExitCode::SUCCESS),

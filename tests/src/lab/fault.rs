@@ -4,6 +4,7 @@ use std::fmt;
 
 use anyhow::{Context, Result};
 use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use super::{Lab, Side, clock, link, netns};
 
@@ -26,11 +27,17 @@ pub enum Fault {
     Partition,
     /// SIGTERM to the daemon.
     Graceful,
+    /// What the node sends to the other is lost, what it hears from it is not; the client sees both.
+    Asymmetric,
+    /// Power loss of the other node: of the standby, when the node is the primary.
+    Standby,
+    /// SIGKILL of the witness.
+    WitnessDown,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::Node,
         Self::Daemon,
         Self::Hang,
@@ -39,6 +46,9 @@ impl Fault {
         Self::Link,
         Self::Partition,
         Self::Graceful,
+        Self::Asymmetric,
+        Self::Standby,
+        Self::WitnessDown,
     ];
 
     /// As on the command line and in the JSON.
@@ -52,6 +62,9 @@ impl Fault {
             Self::Link => "link",
             Self::Partition => "partition",
             Self::Graceful => "graceful",
+            Self::Asymmetric => "asymmetric",
+            Self::Standby => "standby",
+            Self::WitnessDown => "witness-down",
         }
     }
 
@@ -66,7 +79,15 @@ impl Fault {
             Self::Link => "cable pulled",
             Self::Partition => "nodes parted, client sees both",
             Self::Graceful => "daemon told to stop (SIGTERM)",
+            Self::Asymmetric => "what it sends to the other node is lost",
+            Self::Standby => "power loss of the other node",
+            Self::WitnessDown => "witness killed",
         }
+    }
+
+    /// Whether the other node shall take over when this hits the primary.
+    pub const fn moves_the_service(self) -> bool {
+        !matches!(self, Self::Standby | Self::WitnessDown)
     }
 }
 
@@ -97,13 +118,8 @@ impl Lab {
             Ok(at)
         };
         match fault {
-            Fault::Node => {
-                let inode = netns::inode(&node.netns())?;
-                let at = link::set_port(self.state(), side, false)?;
-                netns::kill_all(inode);
-                node.forget()?;
-                Ok(at)
-            }
+            Fault::Node => self.power_loss(side),
+            Fault::Standby => self.power_loss(side.other()),
             Fault::Daemon => daemon(Signal::SIGKILL),
             Fault::Hang => daemon(Signal::SIGSTOP),
             Fault::Graceful => daemon(Signal::SIGTERM),
@@ -111,6 +127,61 @@ impl Lab {
             Fault::PostgresHang => postmaster(Signal::SIGSTOP),
             Fault::Link => link::set_port(self.state(), side, false),
             Fault::Partition => link::set_partition(self.state(), true),
+            Fault::Asymmetric => link::set_oneway(self.state(), side, true),
+            Fault::WitnessDown => self.kill_witness(),
+        }
+    }
+
+    fn power_loss(&self, side: Side) -> Result<u64> {
+        let node = self.node(side);
+        let inode = netns::inode(&node.netns())?;
+        let at = link::set_port(self.state(), side, false)?;
+        netns::kill_all(inode);
+        node.forget()?;
+        Ok(at)
+    }
+
+    /// Undoes one fault, and leaves others in force.
+    ///
+    /// # Errors
+    /// It cannot be undone.
+    pub fn undo(&self, fault: Fault, side: Side) -> Result<()> {
+        match fault {
+            Fault::Node => self.power_on(side),
+            Fault::Standby => self.power_on(side.other()),
+            Fault::Daemon | Fault::Graceful => self.restart(side),
+            Fault::Hang => {
+                self.node(side).daemons().into_iter().for_each(resume);
+                Ok(())
+            }
+            // The daemon starts a dead server, or has long made a standby of it.
+            Fault::Postgres => Ok(()),
+            Fault::PostgresHang => {
+                // A daemon may be stopped beside it.
+                let daemons = self.node(side).daemons();
+                let living = netns::processes(netns::inode(&self.node(side).netns())?);
+                living.into_iter().filter(|pid| !daemons.contains(pid)).for_each(resume);
+                Ok(())
+            }
+            Fault::Link => link::set_port(self.state(), side, true).map(drop),
+            Fault::Partition => link::set_partition(self.state(), false).map(drop),
+            Fault::Asymmetric => link::set_oneway(self.state(), side, false).map(drop),
+            Fault::WitnessDown => self.start_witness(),
+        }
+    }
+
+    fn power_on(&self, side: Side) -> Result<()> {
+        link::set_port(self.state(), side, true)?;
+        self.restart(side)
+    }
+
+    /// What a service manager starts.
+    fn restart(&self, side: Side) -> Result<()> {
+        let node = self.node(side);
+        match self.state().options.daemon {
+            true => node.start_daemon(),
+            false if node.postgres().postmaster().is_err() => node.postgres().start(),
+            false => Ok(()),
         }
     }
 
@@ -120,19 +191,18 @@ impl Lab {
     /// Something cannot be undone.
     pub fn heal(&self) -> Result<()> {
         link::set_partition(self.state(), false)?;
+        self.start_witness()?;
         for side in Side::BOTH {
-            let node = self.node(side);
+            link::set_oneway(self.state(), side, false)?;
             link::set_port(self.state(), side, true)?;
-            for pid in netns::processes(netns::inode(&node.netns())?) {
-                // Harmless to one that runs.
-                let _ = kill(pid, Signal::SIGCONT);
-            }
-            match self.state().options.daemon {
-                true => node.start_daemon()?,
-                false if node.postgres().postmaster().is_err() => node.postgres().start()?,
-                false => {}
-            }
+            netns::processes(netns::inode(&self.node(side).netns())?).into_iter().for_each(resume);
+            self.restart(side)?;
         }
         Ok(())
     }
+}
+
+/// Harmless to one that runs.
+fn resume(pid: Pid) {
+    let _ = kill(pid, Signal::SIGCONT);
 }

@@ -7,24 +7,58 @@
 use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
 use nix::unistd::Pid;
 
-use super::{netns, node, user::User};
+use super::{cgroup, netns, node, user::User};
 
 /// The hidden verb of `harbor-ha-lab`.
 pub const VERB: &str = "host";
 
+/// Where the programs of a host run.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Its network namespace.
+    pub netns: String,
+    /// Its cgroup; the nodes have one.
+    pub cgroup: Option<PathBuf>,
+}
+
+impl Place {
+    /// A command that will run there.
+    ///
+    /// # Errors
+    /// No such host.
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Result<Command> {
+        let mut command = netns::command(&self.netns, program)?;
+        if let Some(folder) = &self.cgroup {
+            cgroup::apply(folder, &mut command)?;
+        }
+        Ok(command)
+    }
+
+    /// Moves the calling process there, for good; it must have one thread.
+    ///
+    /// # Errors
+    /// No such host.
+    pub fn enter(&self) -> Result<()> {
+        if let Some(folder) = &self.cgroup {
+            cgroup::enter(folder)?;
+        }
+        netns::enter(&self.netns)
+    }
+}
+
 /// Starts a program on a host, below an `init`, with its words in a log; does not wait for it.
 ///
 /// # Errors
-/// No such namespace, or nothing to start.
-pub fn start(namespace: &str, user: Option<&User>, log: &Path, program: &Path, arguments: &[OsString]) -> Result<()> {
+/// No such host, or nothing to start.
+pub fn start(place: &Place, user: Option<&User>, log: &Path, program: &Path, arguments: &[OsString]) -> Result<()> {
     let log = OpenOptions::new().create(true).append(true).open(log)?;
-    let mut init = netns::command(namespace, node::lab_program()?)?;
+    let mut init = place.command(node::lab_program()?)?;
     init.arg(VERB);
     if let Some(user) = user {
         init.arg("--user").arg(&user.name);

@@ -79,7 +79,7 @@ impl<'a> Keepalived<'a> {
             arguments.extend([option.into(), file.into_os_string()]);
         }
         let program = super::need::find_program("keepalived").context("keepalived is not installed")?;
-        host::start(&self.node.netns(), None, &self.log(), &program, &arguments)
+        host::start(&self.node.place(), None, &self.log(), &program, &arguments)
     }
 
     fn config(self, setup: &Setup) -> String {

@@ -22,7 +22,7 @@ pub fn build(state: &State) -> Result<()> {
     let (mut outside, mut ports) = (String::new(), String::from("link set br0 up\n"));
     outside += &format!("netns add {switch}\n");
     outside += &format!("link add br0 netns {switch} type bridge stp_state 0 forward_delay 0 mcast_snooping 0\n");
-    for (host, _) in hosts() {
+    for (host, _) in state.hosts() {
         let (name, mac) = (state.netns(host), mac_text(state.mac(host)));
         outside += &format!("netns add {name}\n");
         outside += &format!("link add p{host} netns {switch} type veth peer name eth0 netns {name} address {mac}\n");
@@ -34,16 +34,11 @@ pub fn build(state: &State) -> Result<()> {
     for name in state.namespaces() {
         netns::inside(&name, no_ipv6)?;
     }
-    for (host, address) in hosts() {
+    for (host, address) in state.hosts() {
         let lines = format!("link set lo up\naddress add {address}/24 dev eth0\nlink set eth0 up\n");
         batch(Some(&state.netns(host)), &lines)?;
     }
     batch(Some(&switch), &ports)
-}
-
-/// The hosts and their addresses.
-fn hosts() -> [(&'static str, &'static str); 3] {
-    [("a", "10.77.0.1"), ("b", "10.77.0.2"), ("c", "10.77.0.3")]
 }
 
 /// A router solicitation or a duplicate address check is noise in a capture.
@@ -124,5 +119,29 @@ pub fn set_partition(state: &State, parted: bool) -> Result<u64> {
         Some(&state.netns("sw")),
         &format!("link set pa type bridge_slave isolated {}\n", if parted { "on" } else { "off" }),
     )?;
+    Ok(at)
+}
+
+/// What a node sends to the other is lost, what it hears from it is not; or the end of that. Returns the instant just
+/// before.
+///
+/// # Errors
+/// What `nft` says.
+pub fn set_oneway(state: &State, from: Side, cut: bool) -> Result<u64> {
+    let (table, to) = (format!("bridge oneway_{from}"), from.other());
+    // To delete what may not be there: it is added first, which changes nothing when it is.
+    let rules = match cut {
+        true => format!(
+            "table {table} {{\n chain forward {{\n type filter hook forward priority 0\n \
+             iifname \"p{from}\" oifname \"p{to}\" drop\n }}\n}}"
+        ),
+        false => format!("table {table}\ndelete table {table}"),
+    };
+    let mut nft = netns::command(&state.netns("sw"), "nft")?;
+    let at = clock::now_ns();
+    let mut child = nft.args(["-f", "-"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().context("no `nft`")?;
+    child.stdin.take().context("no pipe")?.write_all(rules.as_bytes())?;
+    let output = child.wait_with_output()?;
+    ensure!(output.status.success(), "nft: {}", String::from_utf8_lossy(&output.stderr));
     Ok(at)
 }

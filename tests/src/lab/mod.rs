@@ -8,16 +8,22 @@
 //! | --- | --- |
 //! | [`state`] | what stands on the disk about a lab; run ids, owners, folders |
 //! | [`netns`], [`link`], [`host`] | namespaces and what runs in them; switch, ports, partition; a host's `init` |
-//! | [`node`], [`postgres`] | a node's configuration and daemon; its PostgreSQL |
+//! | [`node`], [`config`], [`postgres`] | a node and its daemon; the daemon's configuration; its PostgreSQL |
+//! | [`cgroup`] | everything that runs on a node is in a cgroup of its own |
+//! | [`witness`] | the third party: a real etcd or Redis |
 //! | [`keepalived`] | somebody else's daemon on a node |
 //! | [`fault`] | what breaks, and the healing |
 //! | [`capture`], [`writer`] | what the client host sees on the wire; the client that writes |
+//! | [`speaker`], [`observer`] | a client that is a process of its host; who serves, seen from outside |
+//! | [`pool`] | connections that were open before a fault |
 //! | [`wire`] | adverts and gratuitous ARP, as any host sees them |
 //! | [`teardown`], [`residue`], [`interrupt`] | taking down, and the proof that nothing stays |
 //! | [`need`] | what a test needs, with a skip that says what is missing |
 
 pub mod capture;
+pub mod cgroup;
 pub mod clock;
+pub mod config;
 pub mod fault;
 pub mod host;
 pub mod interrupt;
@@ -26,12 +32,16 @@ pub mod link;
 pub mod need;
 pub mod netns;
 pub mod node;
+pub mod observer;
+pub mod pool;
 pub mod postgres;
 pub mod residue;
+pub mod speaker;
 pub mod state;
 pub mod teardown;
 pub mod user;
 pub mod wire;
+pub mod witness;
 pub mod writer;
 
 use std::fmt;
@@ -42,6 +52,7 @@ use serde::{Deserialize, Serialize};
 
 use node::{Node, Status};
 use state::State;
+use witness::Witness;
 
 /// One of the two nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -98,8 +109,31 @@ pub enum Profile {
     Seed,
 }
 
+/// What a primary does that hears neither its peer nor a witness.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Isolated {
+    /// It serves nobody: never two, at the price of none.
+    #[default]
+    Hold,
+    /// It serves on, as keepalived's does: never none, at the price of two.
+    Serve,
+}
+
+impl Isolated {
+    /// As in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Hold => "hold",
+            Self::Serve => "serve",
+        }
+    }
+}
+
 /// What a lab shall be.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+// A lab that an older build left must be found and taken down by a newer one.
+#[serde(default)]
 pub struct Options {
     /// How the daemons are configured.
     pub profile: Profile,
@@ -111,6 +145,12 @@ pub struct Options {
     pub daemon: bool,
     /// `auto`, `native` or `generic`.
     pub xdp_mode: String,
+    /// The third party.
+    pub witness: Witness,
+    /// What a primary does on its own, without one.
+    pub isolated: Isolated,
+    /// `false`: the daemons do not ask for real-time scheduling.
+    pub realtime: bool,
 }
 
 impl Default for Options {
@@ -122,6 +162,9 @@ impl Default for Options {
             daemon: true,
             // The mode that every interface has, and the one that clouds have been seen to leave.
             xdp_mode: "generic".into(),
+            witness: Witness::None,
+            isolated: Isolated::Hold,
+            realtime: true,
         }
     }
 }
@@ -232,6 +275,10 @@ impl Lab {
         self.say("PostgreSQL on b: base backup, standby with a slot");
         self.node(Side::B).postgres().create_standby(&self.node(Side::A))?;
         self.wait("the standby streams", READY_LIMIT, || self.node(Side::A).postgres().streams_to_standby())?;
+        if self.state.options.witness != Witness::None {
+            self.say(&format!("witness on w: {}", self.state.options.witness.name()));
+            self.start_witness()?;
+        }
         if self.state.options.daemon {
             self.say("daemon on a: takes the address");
             self.node(Side::A).start_daemon()?;
@@ -248,6 +295,7 @@ impl Lab {
     }
 
     fn build_network(&self) -> Result<()> {
+        cgroup::make(&self.state.run)?;
         link::build(&self.state)?;
         state::mount_bpffs(&self.state)
     }
@@ -330,6 +378,7 @@ impl Lab {
                 let _ = std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(copy, text.as_bytes()));
             }
         }
+        let _ = std::fs::copy(self.witness_log(), folder.join("witness.log"));
         eprintln!("--- whole logs: {}", folder.display());
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
-use super::postgres;
+use super::{cgroup, postgres};
 
 /// A thing that not every machine has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub enum Need {
     Root,
     /// PostgreSQL 13 of the set-up.
     Postgres,
+    /// The version 2 hierarchy of cgroups.
+    Cgroup2,
     /// A program, by name.
     Tool(&'static str),
 }
@@ -23,13 +25,14 @@ impl Need {
         match self {
             Self::Root => (!nix::unistd::geteuid().is_root()).then(|| "root".to_owned()),
             Self::Postgres => postgres::programs().err().map(|why| format!("PostgreSQL 13 ({why:#})")),
+            Self::Cgroup2 => cgroup::mounted().err().map(|why| format!("cgroup2 ({why:#})")),
             Self::Tool(name) => find_program(name).is_none().then(|| format!("the program `{name}`")),
         }
     }
 }
 
 /// What every lab needs.
-pub const LAB: [Need; 3] = [Need::Root, Need::Postgres, Need::Tool("ip")];
+pub const LAB: [Need; 5] = [Need::Root, Need::Postgres, Need::Tool("ip"), Need::Tool("nft"), Need::Cgroup2];
 
 /// Whether the test may go on; says what is missing when not.
 ///

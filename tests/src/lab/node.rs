@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use super::postgres::Postgres;
 use super::state::{State, VIP};
-use super::{Ended, Profile, Side, host, link, netns};
+use super::{Ended, Side, cgroup, config, host, link, netns};
 
 /// From the start of a program to its being seen.
 const START_LIMIT: Duration = Duration::from_secs(2);
@@ -41,6 +41,19 @@ impl<'a> Node<'a> {
     /// Its network namespace.
     pub fn netns(self) -> String {
         self.state.netns(self.side.name())
+    }
+
+    /// The cgroup of all its processes.
+    ///
+    /// # Errors
+    /// There is no version 2 hierarchy.
+    pub fn cgroup(self) -> Result<PathBuf> {
+        cgroup::of_node(&self.state.run, self.side)
+    }
+
+    /// Where its programs run.
+    pub fn place(self) -> host::Place {
+        host::Place { netns: self.netns(), cgroup: self.cgroup().ok() }
     }
 
     /// Its own address.
@@ -84,48 +97,8 @@ impl<'a> Node<'a> {
             fs::write(&file, text)?;
             fs::set_permissions(&file, fs::Permissions::from_mode(0o600))?;
         }
-        fs::write(self.config(), self.config_text())?;
+        fs::write(self.config(), config::text(self))?;
         self.postgres().prepare()
-    }
-
-    fn config_text(self) -> String {
-        let Self { state, side } = self;
-        let (home, options) = (self.home(), &state.options);
-        let (home, postgres) = (home.display(), self.postgres());
-        let priority = match (options.profile, side) {
-            (_, Side::A) => 100,
-            (Profile::Harbor, Side::B) => 90,
-            (Profile::Seed, Side::B) => 10,
-        };
-        let heartbeat = match options.profile {
-            Profile::Harbor => format!(
-                "version = 3\nvrid = 51\npriority = {priority}\n\n[pulse]\ninterval = \"{}\"\nthreshold = {}\n\
-                 key_file = \"{home}/pulse.key\"\n\n[lease]\nisolated = \"hold\"\n",
-                options.pulse, options.threshold
-            ),
-            Profile::Seed => format!(
-                "version = 2\nvrid = 51\npriority = {priority}\nadvert_interval = \"1s\"\n\
-                 password_file = \"{home}/vrrp.password\"\n\n[pulse]\nenabled = false\n"
-            ),
-        };
-        format!(
-            "[node]\ninstance = \"{instance}\"\ninterface = \"eth0\"\naddress = \"{address}\"\npeer = \"{peer}\"\n\
-             vips = [\"{VIP}/32\"]\nstate_dir = \"{home}/state\"\nruntime_dir = \"{home}/run\"\nbpffs = \"{bpffs}\"\n\n\
-             [vrrp]\n{heartbeat}\n\
-             [postgres]\ndata_dir = \"{data}\"\nbin_dir = \"{bin}\"\nsocket_dir = \"{socket}\"\nname = \"node_{side}\"\n\
-             peer_name = \"node_{other}\"\nstart_options = \"{start}\"\n\n\
-             [kernel]\nxdp_mode = \"{xdp}\"\n",
-            instance = self.instance(),
-            address = state.address(side),
-            peer = state.address(side.other()),
-            bpffs = state.bpffs().display(),
-            data = postgres.data().display(),
-            bin = postgres.bin().display(),
-            socket = postgres.socket_folder().display(),
-            other = side.other(),
-            start = postgres.start_options(),
-            xdp = options.xdp_mode,
-        )
     }
 
     /// Starts the daemon, unless it runs.
@@ -138,7 +111,7 @@ impl<'a> Node<'a> {
         }
         let program = daemon_program()?;
         let arguments = ["run".into(), "--config".into(), self.config().into_os_string()];
-        host::start(&self.netns(), None, &self.daemon_log(), &program, &arguments)?;
+        host::start(&self.place(), None, &self.daemon_log(), &program, &arguments)?;
         let begun = Instant::now();
         while self.daemons().is_empty() {
             if begun.elapsed() > START_LIMIT {
@@ -236,7 +209,7 @@ pub fn daemon_program() -> Result<PathBuf> {
 }
 
 /// The lab's own program: this one, or the one beside a test program.
-pub(super) fn lab_program() -> Result<PathBuf> {
+pub(crate) fn lab_program() -> Result<PathBuf> {
     let me = std::env::current_exe()?;
     if me.file_name().is_some_and(|name| name == "harbor-ha-lab") { Ok(me) } else { beside("harbor-ha-lab") }
 }

@@ -174,7 +174,7 @@ impl<'a> Postgres<'a> {
             self.node.state.address(primary.side),
             self.node.side
         );
-        let mut backup = netns::command(&self.node.netns(), self.bin().join("pg_basebackup"))?;
+        let mut backup = self.node.place().command(self.bin().join("pg_basebackup"))?;
         backup.arg("--pgdata").arg(self.data()).arg("--dbname").arg(from);
         backup.args(["--write-recovery-conf", "--create-slot", "--slot", SLOT]);
         backup.args(["--checkpoint", "fast", "--wal-method", "stream", "--no-sync"]);
@@ -189,8 +189,8 @@ impl<'a> Postgres<'a> {
     pub fn start(self) -> Result<()> {
         let mut arguments: Vec<OsString> = vec!["-D".into(), self.data().into()];
         arguments.extend(self.start_options().split(' ').map(OsString::from));
-        let (namespace, user) = (self.node.netns(), &self.node.state.user);
-        host::start(&namespace, Some(user), &self.log(), &self.bin().join("postgres"), &arguments)?;
+        let (place, user) = (self.node.place(), &self.node.state.user);
+        host::start(&place, Some(user), &self.log(), &self.bin().join("postgres"), &arguments)?;
         let begun = Instant::now();
         while self.sql("SELECT 1").is_err() {
             let log = || fs::read_to_string(self.log()).unwrap_or_default();
@@ -229,6 +229,14 @@ impl<'a> Postgres<'a> {
     /// # Errors
     /// The server does not answer within five seconds, or refuses.
     pub fn sql(self, statement: &str) -> Result<Vec<String>> {
+        self.sql_within(Duration::from_secs(5), statement)
+    }
+
+    /// The same with another limit, for whole tables.
+    ///
+    /// # Errors
+    /// The server does not answer within the limit, or refuses.
+    pub fn sql_within(self, limit: Duration, statement: &str) -> Result<Vec<String>> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let mut config = tokio_postgres::Config::new();
         config.host_path(self.socket_folder()).port(5432).user("postgres").dbname("postgres");
@@ -239,8 +247,8 @@ impl<'a> Postgres<'a> {
             driver.abort();
             answer
         };
-        let limited = runtime.block_on(async { tokio::time::timeout(Duration::from_secs(5), ask).await });
-        let answer = limited.with_context(|| format!("no answer within 5 s to `{statement}`"))??;
+        let limited = runtime.block_on(async { tokio::time::timeout(limit, ask).await });
+        let answer = limited.with_context(|| format!("no answer within {limit:?} to `{statement}`"))??;
         let rows = answer.into_iter().filter_map(|message| match message {
             SimpleQueryMessage::Row(row) => Some(row.get(0).unwrap_or_default().to_owned()),
             _ => None,
@@ -280,7 +288,16 @@ impl<'a> Postgres<'a> {
     /// # Errors
     /// The server does not answer.
     pub fn rows(self) -> Result<std::collections::HashSet<i64>> {
-        self.sql("SELECT id FROM lab_rows")?.iter().map(|id| Ok(id.parse()?)).collect()
+        self.ids("lab_rows")
+    }
+
+    /// The numbers of all rows of a table: millions after hours.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub fn ids(self, table: &str) -> Result<std::collections::HashSet<i64>> {
+        let all = self.sql_within(Duration::from_secs(60), &format!("SELECT id FROM {table}"))?;
+        all.iter().map(|id| Ok(id.parse()?)).collect()
     }
 }
 

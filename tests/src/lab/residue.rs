@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::Pid;
 
-use super::netns;
-use super::state;
+use super::{cgroup, netns, state};
 
 /// What is left of one run.
 pub fn of(run: &str) -> Vec<String> {
@@ -19,6 +18,12 @@ pub fn of(run: &str) -> Vec<String> {
         if folder.exists() {
             left.push(format!("folder {}", folder.display()));
         }
+    }
+    if let Ok(folder) = cgroup::of_run(run)
+        && folder.exists()
+    {
+        left.extend(cgroup::processes(&folder).into_iter().map(|pid| format!("process {}", described(pid))));
+        left.push(format!("cgroup {}", folder.display()));
     }
     if fs::symlink_metadata(state::index().join(run)).is_ok() {
         left.push(format!("link {}", state::index().join(run).display()));
@@ -48,6 +53,7 @@ fn at_this_moment() -> Vec<String> {
     let mut runs = names(Path::new("/run/netns"), "hh-");
     runs.iter_mut().for_each(|name| name.truncate(name.find('-').unwrap_or(name.len())));
     runs.extend(names(Path::new("/var/tmp"), "harbor-ha-lab-"));
+    runs.extend(cgroup::runs());
     runs.extend(names(&state::labs(), ""));
     runs.extend(names(state::index(), ""));
     runs.sort();
@@ -59,7 +65,7 @@ fn at_this_moment() -> Vec<String> {
 /// Namespaces, what runs in them, and pins outside the lab's own file system.
 fn with_prefix(prefix: &str) -> Vec<String> {
     let mut left = Vec::new();
-    for host in ["sw", "a", "b", "c"] {
+    for host in ["sw", "a", "b", "c", "w"] {
         let name = format!("{prefix}{host}");
         if let Ok(inode) = netns::inode(&name) {
             left.extend(netns::processes(inode).into_iter().map(|pid| format!("process {}", described(pid))));

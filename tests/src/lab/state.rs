@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use nix::mount::{MsFlags, mount};
 use serde::{Deserialize, Serialize};
 
-use super::{Options, Side, user};
+use super::{Options, Side, user, witness};
 
 /// The virtual address of every lab; each has a network of its own.
 pub const VIP: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 100);
@@ -148,14 +148,24 @@ impl State {
         self.folder().join("bpf")
     }
 
-    /// The network namespace of a host: `a`, `b`, `c` or `sw`.
+    /// The hosts on the switch, with their addresses.
+    pub fn hosts(&self) -> Vec<(&'static str, Ipv4Addr)> {
+        let mut hosts: Vec<_> = Side::BOTH.map(|side| (side.name(), self.address(side))).into();
+        hosts.push(("c", Ipv4Addr::new(10, 77, 0, 3)));
+        if self.options.witness != witness::Witness::None {
+            hosts.push((witness::HOST, witness::ADDRESS));
+        }
+        hosts
+    }
+
+    /// The network namespace of a host: `a`, `b`, `c`, `w` or `sw`.
     pub fn netns(&self, host: &str) -> String {
         format!("hh-{}-{host}", self.run)
     }
 
-    /// All of them.
-    pub fn namespaces(&self) -> [String; 4] {
-        ["sw", "a", "b", "c"].map(|host| self.netns(host))
+    /// All of them, the switch's first.
+    pub fn namespaces(&self) -> Vec<String> {
+        ["sw"].into_iter().chain(self.hosts().into_iter().map(|(host, _)| host)).map(|host| self.netns(host)).collect()
     }
 
     /// The address of a node inside its network.

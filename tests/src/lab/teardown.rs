@@ -11,7 +11,7 @@ use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill};
 
 use super::state::{self, Owner, State};
-use super::{Side, netns, residue};
+use super::{Side, cgroup, netns, residue};
 
 /// Kills, unmounts, deletes.
 pub fn down(state: &State) {
@@ -23,6 +23,7 @@ pub fn down(state: &State) {
             netns::kill_all(inode);
         }
     }
+    cgroup::remove(&state.run);
     for folder in [&state.folder(), &state.home] {
         kill_below(folder);
     }

@@ -121,6 +121,16 @@ impl Writer {
         acks[acks.partition_point(|ack| ack.at_ns < at_ns)..].iter().find(|ack| ack.by == by).map(|ack| ack.at_ns)
     }
 
+    /// The longest time without an acknowledgement that ended after an instant, in nanoseconds.
+    ///
+    /// # Panics
+    /// The writing thread panicked.
+    pub fn longest_gap(&self, at_ns: u64) -> Option<u64> {
+        let acks = self.shared.acks.lock().expect("no holder panics");
+        let first = acks.partition_point(|ack| ack.at_ns < at_ns).saturating_sub(1);
+        acks[first..].windows(2).map(|pair| pair[1].at_ns - pair[0].at_ns).max()
+    }
+
     /// What went wrong last, for a report.
     ///
     /// # Panics

@@ -1,5 +1,6 @@
 //! The main job: break the primary while a client writes, and show what the takeover took.
 
+pub mod calm;
 pub mod report;
 
 use std::collections::HashSet;
@@ -10,6 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::lab::capture::Capture;
 use crate::lab::fault::Fault;
 use crate::lab::node::Status;
+use crate::lab::pool::{Figures, Pool};
 use crate::lab::state::VIP;
 use crate::lab::writer::Writer;
 use crate::lab::{Lab, Side, clock};
@@ -23,6 +25,10 @@ const CALM_LIMIT: Duration = Duration::from_secs(30);
 const TAKEOVER_LIMIT: Duration = Duration::from_secs(30);
 /// A rewind, or a base backup of a small cluster.
 const REJOIN_LIMIT: Duration = Duration::from_secs(60);
+/// How long the connections of a pool are given to be replaced: ten times what would be good.
+const POOL_LIMIT: Duration = Duration::from_secs(10);
+/// How long a fault that shall move nothing is left in force: ten times the detection of the slowest profile.
+const ENDURE: Duration = Duration::from_secs(5);
 /// The takeover goes on a little after the first write.
 const STATUS_LIMIT: Duration = Duration::from_secs(5);
 
@@ -32,17 +38,18 @@ pub struct Drill<'a> {
     writer: Writer,
     capture: Capture,
     missing: HashSet<i64>,
+    pool: usize,
 }
 
 impl<'a> Drill<'a> {
-    /// Starts the client.
+    /// Starts the client; each round also opens a pool of so many connections before its fault, if any.
     ///
     /// # Errors
     /// The client's namespace is not there.
-    pub fn new(lab: &'a Lab) -> Result<Self> {
+    pub fn new(lab: &'a Lab, pool: usize) -> Result<Self> {
         let capture = Capture::start(lab)?;
         let writer = Writer::start(lab, &capture)?;
-        Ok(Self { lab, writer, capture, missing: HashSet::new() })
+        Ok(Self { lab, writer, capture, missing: HashSet::new(), pool })
     }
 
     /// Breaks the primary and follows what happens, to the end of the rejoin or of the patience.
@@ -55,18 +62,29 @@ impl<'a> Drill<'a> {
         let lab = self.lab;
         let old = lab.primary()?;
         let new = old.other();
+        // Before the rows are counted: by then each request of a waiting connection has long been received.
+        let pool = if self.pool > 0 { Some(Pool::open(lab, self.pool)?) } else { None };
         self.writer.begin_round(number);
         self.wait_rows(number, old).context("before the fault")?;
         lab.say(&format!("round {number}: {} on {old}", fault.sentence()));
         let fault_ns = lab.inject(fault, old)?;
         let mut round = Round::new(number, fault, old, fault_ns);
-        if let Err(error) = self.follow(&mut round, new) {
+        let stays = !fault.moves_the_service();
+        let followed = if stays { self.endure(&mut round) } else { self.follow(&mut round, new) };
+        if let Err(error) = followed {
             round.problems.push(format!("{error:#}"));
         }
-        lab.say(&format!("round {number}: healing, {old} shall rejoin"));
-        if let Err(error) = self.rejoin(&mut round, new) {
+        if let Some(pool) = pool {
+            // Before the healing: a machine that comes back resets what it does not know, a dead one does not.
+            let _some_never_do = pool.wait(lab, POOL_LIMIT);
+            round.pool = Some(Figures::new(fault_ns, pool.fates()));
+        }
+        let back = if stays { new } else { old };
+        lab.say(&format!("round {number}: healing, {back} shall stream"));
+        if let Err(error) = self.rejoin(&mut round, back.other()) {
             round.problems.push(format!("{error:#}"));
         }
+        round.gap_ns = self.writer.longest_gap(fault_ns);
         if let Err(error) = self.count(&mut round) {
             round.problems.push(format!("lost rows not counted: {error:#}"));
         }
@@ -99,10 +117,22 @@ impl<'a> Drill<'a> {
         self.wait_rows(round.number, new).context("after the takeover")
     }
 
+    /// A fault that shall move nothing: is the primary still the same after a while that any takeover would take?
+    fn endure(&self, round: &mut Round) -> Result<()> {
+        let (lab, old) = (self.lab, round.old);
+        while clock::now_ns() < round.fault_ns + ENDURE.as_nanos() as u64 {
+            let taken = lab.status(old.other()).is_some_and(|status| status.is_primary());
+            ensure!(!taken, "{} took over, which this fault is no reason for", old.other());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        round.first_write_ns = self.writer.first_after(round.fault_ns, old);
+        Ok(())
+    }
+
     fn rejoin(&self, round: &mut Round, new: Side) -> Result<()> {
         let lab = self.lab;
         lab.heal()?;
-        if round.first_write_ns.is_none() {
+        if round.first_write_ns.is_none() && round.fault.moves_the_service() {
             // Nobody took over: the old primary may serve again, which is no rejoin.
             return lab.wait_serving(lab.primary()?, REJOIN_LIMIT);
         }
@@ -138,8 +168,8 @@ impl Round {
 ///
 /// # Errors
 /// A round could not be run at all.
-pub fn rounds(lab: &Lab, fault: Fault, count: u32, mut show: impl FnMut(&Round)) -> Result<Vec<Round>> {
-    let mut drill = Drill::new(lab)?;
+pub fn rounds(lab: &Lab, fault: Fault, count: u32, pool: usize, mut show: impl FnMut(&Round)) -> Result<Vec<Round>> {
+    let mut drill = Drill::new(lab, pool)?;
     let mut done = Vec::new();
     for number in 1..=count {
         let round = drill.round(number, fault).with_context(|| format!("round {number}"))?;

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::lab::Side;
 use crate::lab::fault::Fault;
+use crate::lab::pool::Figures;
 
 /// One fault and its takeover; instants are CLOCK_MONOTONIC nanoseconds.
 #[derive(Clone, Debug)]
@@ -32,6 +33,10 @@ pub struct Round {
     pub first_write_ns: Option<u64>,
     /// The old primary streams as a synchronous standby.
     pub rejoined_ns: Option<u64>,
+    /// The longest time in which the client read no acknowledgement, from the last one before the fault on.
+    pub gap_ns: Option<u64>,
+    /// What became of the connections that were open before the fault.
+    pub pool: Option<Figures>,
     /// Why the new primary took over, in its own word.
     pub why: String,
     /// Rows acknowledged in this round.
@@ -66,6 +71,8 @@ impl Round {
             garp_ns: None,
             first_write_ns: None,
             rejoined_ns: None,
+            gap_ns: None,
+            pool: None,
             why: String::new(),
             acked: 0,
             lost: None,
@@ -95,6 +102,9 @@ impl Round {
     /// The timeline, in the order in which it happened.
     pub fn timeline(&self) -> String {
         let (old, new) = (self.old, self.old.other());
+        if !self.fault.moves_the_service() {
+            return self.told_as_endured();
+        }
         let why = match (self.why.as_str(), self.silence_ms()) {
             ("", _) => String::new(),
             (why, Some(silence)) => format!(" ({why}: {silence:.1} ms after the last sign of {old})"),
@@ -117,8 +127,32 @@ impl Round {
                 None => writeln!(text, "  {:>10}     {what}", "-"),
             };
         }
+        text + &self.outcome()
+    }
+
+    /// Of a fault that moved nothing, or should have moved nothing.
+    fn told_as_endured(&self) -> String {
+        let (old, other) = (self.old, self.old.other());
+        let mut text = format!("round {}  {}  primary {old}\n", self.number, self.fault);
+        let _ = writeln!(text, "  {:>10.1} ms  fault: {}", 0.0, self.fault.sentence());
+        let _ = match self.ms(self.rejoined_ns) {
+            Some(ms) => writeln!(text, "  {ms:>10.1} ms  healed: {old} serves, {other} streams, synchronous"),
+            None => writeln!(text, "  {:>10}     healed", "-"),
+        };
+        text + &self.outcome()
+    }
+
+    /// The last lines of a timeline.
+    fn outcome(&self) -> String {
+        let mut text = String::new();
+        if let Some(gap) = self.gap_ns {
+            let _ = writeln!(text, "  {:>10.1} ms  longest time without an acknowledgement", gap as f64 / 1e6);
+        }
         let lost = self.lost.map_or_else(|| "?".to_owned(), |lost| lost.to_string());
         let _ = writeln!(text, "  {:>10}     rows acknowledged, {lost} lost", self.acked);
+        if let Some(pool) = &self.pool {
+            let _ = write!(text, "{pool}");
+        }
         for problem in &self.problems {
             let _ = writeln!(text, "  {:>10}     {problem}", "FAILED");
         }
@@ -131,6 +165,8 @@ impl Round {
             value[name] = json!(self.ms(at(self)).map(rounded));
         }
         value["silence_ms"] = json!(self.silence_ms().map(rounded));
+        value["gap_ms"] = json!(self.gap_ns.map(|gap| rounded(gap as f64 / 1e6)));
+        value["pool"] = json!(self.pool.as_ref().map(Figures::json));
         value["acked"] = json!(self.acked);
         value["lost"] = json!(self.lost);
         value["rejoined"] = json!(self.rejoined_ns.is_some());

@@ -10,13 +10,18 @@ use anyhow::{Context, Result, bail, ensure};
 use super::{announce, find_program};
 
 /// What the lab and its tests call, and the package it comes in.
-const LAB_TOOLS: [(&str, &str); 7] = [
+const LAB_TOOLS: [(&str, &str); 10] = [
     ("ip", "iproute2"),
     ("nsenter", "util-linux"),
     ("nft", "nftables"),
     ("bpftool", "bpftool"),
     ("tcpdump", "tcpdump"),
     ("keepalived", "keepalived"),
+    // The witnesses of the lab.
+    ("etcd", "etcd-server"),
+    ("redis-server", "redis-server"),
+    // Load beside the daemons: `cargo xtask calm`.
+    ("stress-ng", "stress-ng"),
     // Of it only `systemd-analyze`, which judges the unit; no init is replaced.
     ("systemd-analyze", "systemd"),
 ];

@@ -1,16 +1,21 @@
-//! `harbor-ha-lab`: what `cargo xtask lab` and `cargo xtask run` become after the set-up and the build.
+//! `harbor-ha-lab`: what `cargo xtask lab`, `run`, `chaos` and `calm` become after the set-up and the build.
+
+mod calm;
+mod chaos;
+mod drill;
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Parser, Subcommand};
+use harbor_ha_tests::chaos::client;
 use harbor_ha_tests::lab::fault::Fault;
+use harbor_ha_tests::lab::observer;
 use harbor_ha_tests::lab::state::State;
-use harbor_ha_tests::lab::{Lab, Options, Profile, Side, host, netns, residue, teardown};
-use harbor_ha_tests::run::{self, report};
+use harbor_ha_tests::lab::witness::Witness;
+use harbor_ha_tests::lab::{Isolated, Lab, Options, Profile, Side, host, residue, teardown};
 
 #[derive(Parser)]
 #[command(
@@ -39,7 +44,7 @@ enum Verb {
     Exec {
         #[command(flatten)]
         which: Which,
-        /// `a`, `b`, `c` or `sw`.
+        /// `a`, `b`, `c`, `sw`, or `w` of a witness.
         host: String,
         /// The command and its arguments.
         #[arg(last = true, required = true)]
@@ -68,7 +73,13 @@ enum Verb {
     },
     /// Break the primary while a client writes, show the takeover, let the old primary rejoin.
     #[command(name = "run", override_usage = "cargo xtask run [OPTIONS]")]
-    Run(RunArguments),
+    Run(drill::Arguments),
+    /// Random faults together while clients write and observers watch; the seed is printed and runs it again.
+    #[command(override_usage = "cargo xtask chaos [OPTIONS]")]
+    Chaos(chaos::Arguments),
+    /// No fault, but a busy machine: counts who takes over by mistake.
+    #[command(override_usage = "cargo xtask calm [OPTIONS]")]
+    Calm(calm::Arguments),
     /// The `init` of a host: starts a command and reaps what is left to it.
     #[command(hide = true, name = host::VERB)]
     Host {
@@ -76,6 +87,17 @@ enum Verb {
         user: Option<String>,
         #[arg(last = true, required = true)]
         command: Vec<OsString>,
+    },
+    /// A process that asks who serves, and tells.
+    #[command(hide = true, name = observer::VERB)]
+    Observe,
+    /// A client of a chaos run.
+    #[command(hide = true, name = client::VERB)]
+    Client {
+        #[arg(long, value_enum)]
+        kind: client::Kind,
+        #[arg(long)]
+        number: u32,
     },
     /// What an interrupted process becomes: takes its own labs down.
     #[command(hide = true)]
@@ -103,33 +125,40 @@ struct LabArguments {
     /// How the daemons attach XDP: `auto`, `native` or `generic`.
     #[arg(long, default_value = "generic")]
     xdp: String,
-}
-
-#[derive(Args)]
-struct RunArguments {
-    #[command(flatten)]
-    lab: LabArguments,
-    /// What breaks on the primary.
-    #[arg(long, value_enum, default_value = "node")]
-    fault: Fault,
-    /// How many times; the nodes swap their roles each time.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-    rounds: u32,
-    /// Write the figures to this file.
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Leave the lab up for a look.
-    #[arg(long)]
-    keep: bool,
-    /// No lab: run the daemon on this host with this configuration.
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    /// A third party on a host of its own.
+    #[arg(long, value_enum, default_value = "none")]
+    witness: Witness,
+    /// What a primary does that hears nobody, without a witness.
+    #[arg(long, value_enum, default_value = "hold")]
+    isolated: Isolated,
+    /// `off`: the daemons do not ask for real-time scheduling.
+    #[arg(long, default_value = "on", value_parser = ["on", "off"])]
+    realtime: String,
 }
 
 impl LabArguments {
+    /// The words that differ from the defaults, for a command line that does the same again.
+    fn again(&self) -> String {
+        let mut words = String::new();
+        for (name, value, usual) in [
+            ("pulse", self.pulse.clone(), "10ms"),
+            ("threshold", self.threshold.to_string(), "3"),
+            ("xdp", self.xdp.clone(), "generic"),
+            ("witness", self.witness.name().to_owned(), "none"),
+            ("isolated", self.isolated.name().to_owned(), "hold"),
+            ("realtime", self.realtime.clone(), "on"),
+        ] {
+            if value != usual {
+                words += &format!(" --{name} {value}");
+            }
+        }
+        words
+    }
+
     fn options(self) -> Options {
-        let Self { profile, pulse, threshold, xdp: xdp_mode } = self;
-        Options { profile, pulse, threshold, daemon: true, xdp_mode }
+        let Self { profile, pulse, threshold, xdp: xdp_mode, witness, isolated, realtime } = self;
+        let realtime = realtime == "on";
+        Options { profile, pulse, threshold, daemon: true, xdp_mode, witness, isolated, realtime }
     }
 }
 
@@ -141,7 +170,11 @@ fn main() -> ExitCode {
         Verb::Fault { which, name, node } => fault(&which, name, node),
         Verb::Heal(which) => Lab::find(which.run.as_deref()).and_then(|lab| lab.heal()),
         Verb::Down { which, all } => down(&which, all),
-        Verb::Run(arguments) => drill(arguments),
+        Verb::Run(arguments) => drill::verb(arguments),
+        Verb::Calm(arguments) => calm::verb(arguments),
+        Verb::Chaos(arguments) => chaos::verb(arguments),
+        Verb::Observe => observer::observe(),
+        Verb::Client { kind, number } => client::work(kind, number),
         Verb::Host { user, command } => host::be_init(user.as_deref(), &command),
         Verb::Interrupted => {
             teardown::clean_mine();
@@ -192,7 +225,11 @@ fn status(which: &Which) -> Result<()> {
 /// Enters the network namespace only: `ip netns exec` would also hide `/sys/fs/bpf`.
 fn exec(which: &Which, host: &str, command: &[OsString]) -> Result<()> {
     let lab = Lab::find(which.run.as_deref())?;
-    netns::enter(&lab.state().netns(host)).with_context(|| format!("`{host}` is none of a, b, c, sw"))?;
+    let place = match host.parse::<Side>() {
+        Ok(side) => lab.node(side).place(),
+        Err(_) => host::Place { netns: lab.state().netns(host), cgroup: None },
+    };
+    place.enter().with_context(|| format!("`{host}` is none of a, b, c, sw, or the witness's w"))?;
     let (program, arguments) = command.split_first().context("no command")?;
     Err(Command::new(program).args(arguments).exec()).with_context(|| format!("cannot start {program:?}"))
 }
@@ -224,22 +261,8 @@ fn nothing_left() -> Result<()> {
     Ok(())
 }
 
-fn drill(arguments: RunArguments) -> Result<()> {
-    let RunArguments { lab, fault, rounds, json, keep, config } = arguments;
-    if let Some(config) = config {
-        let daemon = std::env::current_exe()?.with_file_name("harbor-ha");
-        let error = Command::new(&daemon).arg("run").arg("--config").arg(config).exec();
-        return Err(error).with_context(|| format!("cannot start `{}`", daemon.display()));
-    }
-    let lab = Lab::up(&lab.options())?;
-    let outcome = run::rounds(&lab, fault, rounds, |round| println!("{}", round.timeline())).and_then(|done| {
-        println!("{}", report::summary(&done));
-        if let Some(file) = &json {
-            std::fs::write(file, format!("{:#}\n", report::json(&done)))
-                .with_context(|| format!("cannot write `{}`", file.display()))?;
-        }
-        run::judge(&done, rounds)
-    });
+/// The end of a run: keeps the logs of a failed one, and takes the lab down or leaves it up.
+fn finish(lab: Lab, outcome: Result<()>, keep: bool) -> Result<()> {
     if outcome.is_err() {
         lab.keep_logs();
     }

@@ -1,0 +1,90 @@
+//! The configuration of a node's daemon.
+
+use super::node::Node;
+use super::state::VIP;
+use super::witness::Witness;
+use super::{Profile, Side};
+
+/// Whether the daemon of this tree knows `[kernel] cgroup`: it refuses unknown keys.
+///
+/// The lab has the cgroups and the witness servers in any case; these are only whether the daemon is told of them.
+pub const DAEMON_KNOWS_THE_GATE: bool = false;
+/// Whether it knows `[lease]` and `[witness]`.
+pub const DAEMON_KNOWS_THE_LEASE: bool = true;
+
+/// How long a witness's word holds.
+const TTL: &str = "2s";
+
+/// The whole file.
+pub(super) fn text(node: Node<'_>) -> String {
+    let Node { state, side } = node;
+    let (home, options) = (node.home(), &state.options);
+    let (home, postgres) = (home.display(), node.postgres());
+    let priority = match (options.profile, side) {
+        (_, Side::A) => 100,
+        (Profile::Harbor, Side::B) => 90,
+        (Profile::Seed, Side::B) => 10,
+    };
+    let heartbeat = match options.profile {
+        Profile::Harbor => format!(
+            "version = 3\nvrid = 51\npriority = {priority}\n\n[pulse]\ninterval = \"{}\"\nthreshold = {}\n\
+             key_file = \"{home}/pulse.key\"\n",
+            options.pulse, options.threshold
+        ),
+        Profile::Seed => format!(
+            "version = 2\nvrid = 51\npriority = {priority}\nadvert_interval = \"1s\"\n\
+             password_file = \"{home}/vrrp.password\"\n\n[pulse]\nenabled = false\n"
+        ),
+    };
+    let mut text = format!(
+        "[node]\ninstance = \"{instance}\"\ninterface = \"eth0\"\naddress = \"{address}\"\npeer = \"{peer}\"\n\
+         vips = [\"{VIP}/32\"]\nstate_dir = \"{home}/state\"\nruntime_dir = \"{home}/run\"\nbpffs = \"{bpffs}\"\n\n\
+         [vrrp]\n{heartbeat}\n\
+         [postgres]\ndata_dir = \"{data}\"\nbin_dir = \"{bin}\"\nsocket_dir = \"{socket}\"\nname = \"node_{side}\"\n\
+         peer_name = \"node_{other}\"\nstart_options = \"{start}\"\n\n\
+         [kernel]\nxdp_mode = \"{xdp}\"\n",
+        instance = node.instance(),
+        address = state.address(side),
+        peer = state.address(side.other()),
+        bpffs = state.bpffs().display(),
+        data = postgres.data().display(),
+        bin = postgres.bin().display(),
+        socket = postgres.socket_folder().display(),
+        other = side.other(),
+        start = postgres.start_options(),
+        xdp = options.xdp_mode,
+    );
+    // Still inside `[kernel]`.
+    if let (true, Ok(cgroup)) = (DAEMON_KNOWS_THE_GATE, node.cgroup()) {
+        text += &format!("cgroup = \"{}\"\n", cgroup.display());
+    }
+    if DAEMON_KNOWS_THE_LEASE {
+        text += &guard(options.witness, options.isolated.name());
+    }
+    if !options.realtime {
+        text += "\n[realtime]\npriority = 0\n";
+    }
+    text
+}
+
+/// What a primary does that hears nobody.
+fn guard(witness: Witness, isolated: &str) -> String {
+    match witness.says_where() {
+        Some(place) => format!("\n[witness]\nkind = \"{}\"\n{place}\nttl = \"{TTL}\"\n", witness.name()),
+        None => format!("\n[lease]\nisolated = \"{isolated}\"\n"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_witness_stands_in_the_configuration_instead_of_a_habit() {
+        let etcd = guard(Witness::Etcd, "hold");
+        assert_eq!(etcd, "\n[witness]\nkind = \"etcd\"\nendpoints = [\"http://10.77.0.4:2379\"]\nttl = \"2s\"\n");
+        let redis = guard(Witness::Redis, "hold");
+        assert_eq!(redis, "\n[witness]\nkind = \"redis\"\nendpoints = [\"redis://10.77.0.4:6379\"]\nttl = \"2s\"\n");
+        assert_eq!(guard(Witness::None, "serve"), "\n[lease]\nisolated = \"serve\"\n");
+    }
+}
