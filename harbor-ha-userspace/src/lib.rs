@@ -10,6 +10,7 @@ pub mod cli;
 pub mod config;
 pub mod core;
 pub mod daemon;
+pub mod fault;
 pub mod kernel;
 pub mod net;
 pub mod observe;

@@ -28,7 +28,7 @@ pub(super) fn settings<'a>(document: &'a Document<'a>) -> Option<Settings> {
     let announce = announce(&document.section("announce"));
     let postgres_section = document.section("postgres");
     let vrrp = vrrp(&vrrp_section, matches!(pulse, Some(None)), postgres_section.is_present());
-    let postgres = check_postgres::postgres(&postgres_section, node.as_ref().map(|node| node.peer));
+    let postgres = check_postgres::postgres(&postgres_section, node.as_ref());
     let realtime = realtime(&document.section("realtime"));
     let xdp_mode = kernel(&document.section("kernel"));
     Some(Settings {

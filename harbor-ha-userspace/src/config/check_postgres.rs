@@ -1,17 +1,17 @@
 //! Judges `[postgres]`.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use toml::de::DeValue;
 
 use super::check::fits_socket;
 use super::reader::Section;
-use super::settings::{Postgres, Sync};
-use super::values::{self, Reading, duration, integer, line, path};
+use super::settings::{Node, Postgres, Sync};
+use super::values::{self, Reading, boolean, duration, integer, line, path};
 
-/// `Some(None)` without the table; `peer` is `None` when it was found wrong elsewhere.
-pub(super) fn postgres(section: &Section<'_>, peer: Option<Ipv4Addr>) -> Option<Option<Postgres>> {
+/// `Some(None)` without the table; `node` is `None` when it was found wrong elsewhere.
+pub(super) fn postgres(section: &Section<'_>, node: Option<&Node>) -> Option<Option<Postgres>> {
     if !section.is_present() {
         return Some(None);
     }
@@ -29,6 +29,7 @@ pub(super) fn postgres(section: &Section<'_>, peer: Option<Ipv4Addr>) -> Option<
     let peer_name = section.required("peer_name", "\"node2\"", standby_name);
     let policies = [("required", Sync::Required), ("off", Sync::Off)];
     let sync = section.or("sync", Sync::Required, |value| values::word(value, &policies));
+    let keep_old = section.or("keep_old", false, boolean);
     let start_options = section.or("start_options", String::new(), line);
     let (short, minute) = (Duration::from_millis(10), Duration::from_secs(60));
     let probe_interval = section.or("probe_interval", Duration::from_secs(1), |value| duration(value, short..=minute));
@@ -56,11 +57,13 @@ pub(super) fn postgres(section: &Section<'_>, peer: Option<Ipv4Addr>) -> Option<
         replication_user: replication_user?,
         password: password?,
         replication_password: replication_password?,
-        peer: IpAddr::V4(peer?),
+        peer: IpAddr::V4(node?.peer),
+        vips: node?.vips.iter().map(|vip| vip.address).collect(),
         slot: slot?,
         name: name?,
         peer_name: peer_name?,
         sync: sync?,
+        keep_old: keep_old?,
         start_options: start_options?,
         probe_interval: probe_interval?,
         probe_timeout: probe_timeout?,

@@ -223,6 +223,8 @@ pub struct Postgres {
     pub replication_password: Option<Secret<String>>,
     /// The peer's node address; replication never runs over the VIP.
     pub peer: IpAddr,
+    /// The virtual addresses, which no replication may use.
+    pub vips: Vec<Ipv4Addr>,
     /// Physical slot that each node keeps for the other.
     pub slot: String,
     /// `application_name` of this node's WAL receiver.
@@ -231,6 +233,8 @@ pub struct Postgres {
     pub peer_name: String,
     /// Whether commits wait for the standby.
     pub sync: Sync,
+    /// Keep the data directory that a base backup replaced, also when the new one streams.
+    pub keep_old: bool,
     /// More words for the server's command line.
     pub start_options: String,
     /// Between probes.

@@ -19,8 +19,23 @@ impl Serialize for Lsn {
     }
 }
 
-/// A server that answers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// What a server says of the slot that it keeps for the other node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PeerSlot {
+    /// There is none: nothing keeps the WAL that the peer has yet to receive.
+    #[default]
+    Absent,
+    /// It keeps what the peer needs (`wal_status` `reserved` or `extended`).
+    Kept,
+    /// Beyond `max_slot_wal_keep_size`; the next checkpoint may remove what the peer needs (`unreserved`).
+    Unreserved,
+    /// WAL that the peer had yet to receive is gone (`lost`): a standby that does not stream needs a base backup.
+    Lost,
+}
+
+/// A server that answers. A field that the role does not have is zero, false or empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct PgFacts {
     /// `pg_is_in_recovery()`: a standby.
     pub in_recovery: bool,
@@ -38,6 +53,35 @@ pub struct PgFacts {
     pub sync_names: String,
     /// Standby only: `pg_is_wal_replay_paused()`.
     pub replay_paused: bool,
+    /// Standby only: received and flushed from the primary since the server started (or since it last streamed from the
+    /// start of a segment, so it can be below [`Self::replayed`]); zero before it streamed.
+    pub received: Lsn,
+    /// Standby only: replayed so far. What is missing up to [`Self::lsn`] is replayed before a promotion ends.
+    pub replayed: Lsn,
+    /// Standby only: replay waits for a query of a client (a recovery conflict), for up to
+    /// `max_standby_streaming_delay`; so would a promotion.
+    pub replay_blocked: bool,
+    /// `recovery_min_apply_delay` in force, in milliseconds: the backlog that it builds is replayed at a promotion.
+    pub apply_delay_ms: u64,
+    /// `restore_command` is set: a promotion calls it, several times, and waits.
+    pub restore_command: bool,
+    /// Standby only: `primary_conninfo` names a virtual address, over which replication must never run.
+    pub follows_vip: bool,
+    /// Primary only: flushed by the peer; zero when no peer streams.
+    pub peer_lsn: Lsn,
+    /// Primary only: the peer streams and has flushed everything up to the end of this server's last recovery, so that
+    /// nothing is shown to clients that could still be lost. `peer_is_sync` alone does not say so: PostgreSQL 13 calls
+    /// a standby `sync` once all is *sent* to it.
+    pub peer_has_tail: bool,
+    /// Primary only: the slot that is kept for the peer.
+    pub peer_slot: PeerSlot,
+}
+
+impl PgFacts {
+    /// Bytes that a standby has and has not replayed.
+    pub const fn replay_backlog(&self) -> u64 {
+        if self.in_recovery { self.lsn.0.saturating_sub(self.replayed.0) } else { 0 }
+    }
 }
 
 /// A data directory whose server does not run.

@@ -181,6 +181,7 @@ mod tests {
             peer_is_sync: false,
             sync_names: String::new(),
             replay_paused: false,
+            ..PgFacts::default()
         }
     }
 

@@ -68,6 +68,7 @@ fn primary(timeline: u32) -> PgFacts {
         peer_is_sync: false,
         sync_names: String::new(),
         replay_paused: false,
+        ..PgFacts::default()
     }
 }
 

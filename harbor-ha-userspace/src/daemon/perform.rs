@@ -11,7 +11,7 @@ use super::repeated::Repeated;
 use crate::config::settings::Settings;
 use crate::core::{Action, Done, Input, Promoted, PulseState, Served, StopMode};
 use crate::net::clock;
-use crate::pg::{self, Pg, StartAs};
+use crate::pg::{self, Pg, RejoinBy, StartAs};
 
 /// PostgreSQL's own limit for `pg_promote`: a standby with a backlog needs its time.
 const PROMOTE_LIMIT: Duration = Duration::from_secs(60);
@@ -87,10 +87,11 @@ impl Performer {
             }),
             Action::Rejoin { anew: _ } => self.task(parts, |why| Done::Rejoin(Err(why)), |pg| async move {
                 // The room logs each step itself.
-                let result = pg.rejoin(|_step| ()).await;
+                let result = pg.rejoin(RejoinBy::Anything, |_step| ()).await;
                 match &result {
                     Ok(done) => {
-                        tracing::info!(rewound = done.rewound, timeline = done.timeline, took = ?done.took, "rejoined")
+                        let (rewound, base_backup) = (done.rewound, done.base_backup.is_some());
+                        tracing::info!(rewound, base_backup, timeline = done.timeline, took = ?done.took, "rejoined");
                     }
                     Err(error) => tracing::error!(%error, "rejoin failed"),
                 }

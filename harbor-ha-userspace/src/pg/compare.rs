@@ -39,10 +39,12 @@ pub(super) fn need(
         return match differs {
             // The same number for two different timelines: pg_rewind would say that there is nothing to do.
             Some(at) => {
-                Err(RejoinError::Diverged { timeline, why: format!("timeline {} ended elsewhere", at.timeline) })
+                let why = format!("timeline {} ended elsewhere", at.timeline);
+                let fork = Some(fork(ours, mine, theirs, timeline));
+                Err(RejoinError::Diverged { timeline, why, fork })
             }
             None if local.state.is_standby() => Ok(Need::Follow),
-            None => Err(RejoinError::Diverged { timeline, why: "both nodes wrote to it".to_owned() }),
+            None => Err(RejoinError::Diverged { timeline, why: "both nodes wrote to it".to_owned(), fork: None }),
         };
     }
     let Some(end) = history::end_of(theirs, mine).filter(|_| differs.is_none()) else {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::config::settings::Sync;
 use crate::core::facts::PgFacts;
 
+use super::upstream::mentions;
 use super::{Pg, SqlError};
 
 /// Settings that are judged, in the units of `pg_settings`.
@@ -117,7 +118,8 @@ impl Pg {
         // No superuser is a finding already.
         let of_clients = self.ask("the settings of clients", CLIENTS, within).await.unwrap_or_default();
         let settings = rows.iter().chain(&of_clients).map(|row| (text(row, 0), text(row, 1))).collect();
-        judge(found, &Judged { settings: &settings, data_dir: self.data_dir(), sync: self.settings().sync, vips });
+        let (data_dir, sync, no_limit) = (self.data_dir(), self.settings().sync, &self.no_limit());
+        judge(found, &Judged { settings: &settings, data_dir, sync, vips, no_limit });
         Some(facts)
     }
 
@@ -149,6 +151,8 @@ struct Judged<'a> {
     data_dir: &'a Path,
     sync: Sync,
     vips: &'a [Ipv4Addr],
+    /// What to say of a `max_slot_wal_keep_size` of -1.
+    no_limit: &'a str,
 }
 
 fn judge(found: &mut Findings, judged: &Judged<'_>) {
@@ -193,12 +197,7 @@ fn judge(found: &mut Findings, judged: &Judged<'_>) {
         "synchronous_commit",
         "is neither on nor remote_apply: commits do not wait until the standby's disk has them",
     );
-    found.add_if(
-        number("max_slot_wal_keep_size") < 0,
-        Warning,
-        "max_slot_wal_keep_size",
-        "has no limit: with the peer away, WAL fills the disk",
-    );
+    found.add_if(number("max_slot_wal_keep_size") < 0, Warning, "max_slot_wal_keep_size", judged.no_limit);
     let retry = number("wal_retrieve_retry_interval");
     found.add_if(
         retry > 1000,
@@ -212,12 +211,6 @@ fn judge(found: &mut Findings, judged: &Judged<'_>) {
         let text = format!("names the virtual address {vip}: replication must use the peer's node address");
         found.add(Problem, "primary_conninfo", text);
     }
-}
-
-/// The address as a whole word, so that 10.0.0.1 is not found in 10.0.0.12.
-fn mentions(conninfo: &str, address: Ipv4Addr) -> bool {
-    let address = address.to_string();
-    conninfo.split(|c: char| !(c.is_ascii_digit() || c == '.')).any(|word| word == address)
 }
 
 #[cfg(test)]
@@ -250,7 +243,13 @@ mod tests {
         let vips = [Ipv4Addr::new(10, 0, 0, 1)];
         judge(
             &mut found,
-            &Judged { settings: &settings, data_dir: Path::new("/d"), sync: Sync::Required, vips: &vips },
+            &Judged {
+                settings: &settings,
+                data_dir: Path::new("/d"),
+                sync: Sync::Required,
+                vips: &vips,
+                no_limit: "is -1",
+            },
         );
         found.0.into_iter().map(|finding| finding.subject).collect()
     }

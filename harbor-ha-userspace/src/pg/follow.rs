@@ -4,16 +4,22 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::connect::Session;
+use crate::core::facts::Lsn;
+use crate::fault;
+
+use super::connect::{Session, SqlError};
 use super::control::exists;
-use super::replication::{ensure_slot_on, facts_on};
-use super::settings::{PASSFILE, primary_conninfo};
+use super::settings::literal;
+use super::slots::ensure_slot_on;
+use super::wal::segment_name;
 use super::{Pg, RejoinError};
 
 /// One question to a server that is well.
 pub(super) const ASK: Duration = Duration::from_secs(5);
 /// A standby that neither replays nor receives for this long will not get further.
 const STREAM_LIMIT: Duration = Duration::from_secs(60);
+/// A standby that stands still for this long may be asking for what is gone; and so often the peer is asked.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Between two looks whether it streams.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -40,9 +46,8 @@ impl Pg {
         if !facts.in_recovery {
             return Err(RejoinError::NotStandby);
         }
-        let passfile = self.in_data_dir(PASSFILE);
-        self.write_passfile().map_err(RejoinError::files(&passfile))?;
-        let conninfo = primary_conninfo(self.settings(), self.data_dir());
+        let conninfo = self.primary_conninfo()?;
+        self.write_passfile()?;
         let wanted = [("primary_conninfo", conninfo.as_str()), ("primary_slot_name", &self.settings().slot)];
         self.set_system(&wanted, ASK).await?;
         self.wait_for_stream(timeline).await
@@ -50,7 +55,7 @@ impl Pg {
 
     /// The peer is a primary of this cluster; its timeline.
     pub(super) async fn check_peer(&self, peer: &Session, system_identifier: u64) -> Result<u32, RejoinError> {
-        let facts = facts_on(peer, &self.settings().name, Instant::now() + ASK).await?;
+        let facts = self.facts_on(peer, &self.settings().name, Instant::now() + ASK).await?;
         if facts.system_identifier != system_identifier {
             return Err(RejoinError::DifferentCluster { ours: system_identifier, peers: facts.system_identifier });
         }
@@ -63,12 +68,12 @@ impl Pg {
     /// `standby.signal` first: a crash after it leaves a standby, whatever else is missing.
     pub(super) fn configure(&self, restore: bool) -> Result<(), RejoinError> {
         self.write_standby_signal()?;
+        fault::point("rejoin.configure.signal");
         if restore {
             self.restore_node_files()?;
         }
-        let passfile = self.in_data_dir(PASSFILE);
-        self.write_passfile().map_err(RejoinError::files(&passfile))?;
-        let conninfo = primary_conninfo(self.settings(), self.data_dir());
+        let conninfo = self.primary_conninfo()?;
+        self.write_passfile()?;
         let changes = [
             ("primary_conninfo", Some(conninfo.as_str())),
             ("primary_slot_name", Some(self.settings().slot.as_str())),
@@ -78,25 +83,47 @@ impl Pg {
         self.edit_auto_conf(&changes).map_err(RejoinError::files(&path))
     }
 
-    /// Until the WAL receiver streams on the peer's timeline, as long as something moves.
+    /// Until the WAL receiver streams on the peer's timeline, as long as something moves, and the peer has what it needs.
     pub(super) async fn wait_for_stream(&self, timeline: u32) -> Result<(), RejoinError> {
         let mark = self.mark_log();
-        let mut moved = Instant::now();
+        let (mut moved, mut asked) = (Instant::now(), Instant::now());
         let mut before = None;
         loop {
             let facts = self.facts(ASK).await.ok();
             if facts.as_ref().is_some_and(|facts| facts.streaming && facts.timeline >= timeline) {
                 return Ok(());
             }
-            let now = (facts.map(|facts| facts.lsn), self.control().ok());
+            let control = self.control().ok();
+            let now = (facts.map(|facts| facts.lsn), control);
             if before != Some(now) {
                 before = Some(now);
-                moved = Instant::now();
+                (moved, asked) = (Instant::now(), Instant::now());
+            }
+            // What it asks for next: from where it replayed, or, before it is consistent, from before that point.
+            let needs = now.0.or(control.map(|control| control.min_recovery)).filter(|lsn| *lsn > Lsn(0));
+            if let Some((lsn, control)) = needs.zip(control)
+                && asked.elapsed() > PATIENCE
+            {
+                asked = Instant::now();
+                if self.is_gone(lsn, control.segment_size).await.unwrap_or(false) {
+                    return Err(RejoinError::WalGone { lsn });
+                }
             }
             if self.running().is_none() || moved.elapsed() > STREAM_LIMIT {
                 return Err(RejoinError::NoStream { timeline, log: self.log_since(mark) });
             }
             tokio::time::sleep(LOOK).await;
         }
+    }
+
+    /// The peer has no segment with this position, but later ones. By names, as its words about it are translated.
+    async fn is_gone(&self, lsn: Lsn, segment_size: u32) -> Result<bool, SqlError> {
+        let name = literal(&segment_name(lsn, segment_size));
+        let sql = format!(
+            "SELECT bool_or(number COLLATE \"C\" > {name}) AND NOT bool_or(number = {name})
+             FROM (SELECT substr(name, 9) AS number FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{{24}}$') AS segments"
+        );
+        let peer = self.connect_peer(ASK).await?;
+        Ok(peer.ask_one("the WAL that it has", &sql, ASK).await? == "t")
     }
 }

@@ -10,8 +10,12 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::control::exists;
+use super::loss::LossReport;
 use super::settings::{sync_dir, write_durably};
 use super::{Pg, RejoinStep};
+
+/// Its name in the state directory.
+pub(super) const JOURNAL: &str = "rejoin.json";
 
 /// What has to survive a crash of the daemon or the host.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -25,11 +29,60 @@ pub(super) struct Journal {
     pub(super) files_saved: bool,
     /// `pg_rewind` may have changed the directory.
     pub(super) rewind_begun: bool,
+    /// Where the WAL from the fork on is put; chosen before anything is copied there.
+    #[serde(default)]
+    pub(super) lost_wal: Option<PathBuf>,
+    /// What that holds, once it is complete and reported.
+    #[serde(default)]
+    pub(super) loss: Option<LossReport>,
+    /// Nothing less than a base backup helps.
+    #[serde(default)]
+    pub(super) renewal: Option<Renewal>,
+}
+
+impl Journal {
+    pub(super) fn new(system_identifier: u64) -> Self {
+        let step = RejoinStep::Begin;
+        let (files_saved, rewind_begun) = (false, false);
+        Self { system_identifier, step, files_saved, rewind_begun, lost_wal: None, loss: None, renewal: None }
+    }
+}
+
+/// A base backup that takes the place of the data directory.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Renewal {
+    /// Why nothing less helps.
+    pub(super) why: String,
+    /// How far it is.
+    pub(super) stage: Stage,
+    /// The place.
+    pub(super) data_dir: PathBuf,
+    /// Where the base backup is made.
+    pub(super) fresh: PathBuf,
+    /// Where the old directory goes.
+    pub(super) old: PathBuf,
+    /// Why the old directory is not removed once the new one streams.
+    pub(super) keep: Option<String>,
+}
+
+/// What a crash may have interrupted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Stage {
+    /// The base backup is made; the data directory is untouched.
+    Copy,
+    /// The base backup is complete, and the two renames are on.
+    Swap,
+    /// The new directory is in its place, and has not streamed yet.
+    Swapped,
+    /// It streamed: the old one may go.
+    Streamed,
 }
 
 impl Pg {
     pub(super) fn journal_path(&self) -> PathBuf {
-        self.state_dir().join("rejoin.json")
+        self.state_dir().join(JOURNAL)
     }
 
     /// A rejoin was begun and not finished: never start this server as a primary.
@@ -38,15 +91,7 @@ impl Pg {
     }
 
     pub(super) fn read_journal(&self) -> Result<Option<Journal>, JournalError> {
-        let path = self.journal_path();
-        match fs::read(&path) {
-            Ok(bytes) => match serde_json::from_slice(&bytes) {
-                Ok(journal) => Ok(Some(journal)),
-                Err(source) => Err(JournalError::Unreadable { path, source }),
-            },
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(JournalError::Io { path, source }),
-        }
+        read(self.journal_path())
     }
 
     pub(super) fn write_journal(&self, journal: &Journal) -> Result<(), JournalError> {
@@ -65,6 +110,18 @@ impl Pg {
             _ => sync_dir(self.state_dir()),
         };
         removed().map_err(|source| JournalError::Io { path: path.clone(), source })
+    }
+}
+
+/// The journal of a state directory, for whoever has no [`Pg`] yet.
+pub(super) fn read(path: PathBuf) -> Result<Option<Journal>, JournalError> {
+    match fs::read(&path) {
+        Ok(bytes) => match serde_json::from_slice(&bytes) {
+            Ok(journal) => Ok(Some(journal)),
+            Err(source) => Err(JournalError::Unreadable { path, source }),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(JournalError::Io { path, source }),
     }
 }
 

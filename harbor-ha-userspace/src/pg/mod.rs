@@ -11,14 +11,18 @@
 //! | `watch` | the postmaster by pidfd, and every process that holds the data directory |
 //! | `process` | running PostgreSQL's programs as the data directory's owner, and the log they leave |
 //! | `connect` | the control connection, kept ready, and connections of a moment |
-//! | `replication` | facts of a running server; replication slots |
+//! | `replication` | facts of a running server |
 //! | `probe` | does the server answer a newcomer |
 //! | `promote`, `start`, `stop` | what their names say |
+//! | `slots` | the physical slot that the role of a server calls for |
 //! | `settings` | `synchronous_standby_names`, and lines of `postgresql.auto.conf` |
-//! | `follow` | a standby's way to its upstream |
+//! | `follow`, `upstream` | a standby's way to its upstream |
 //! | `journal`, `history`, `compare`, `rejoin`, `rewind`, `wal` | how a former primary becomes a standby again |
+//! | `loss` | what a former primary had and the new one does not |
+//! | `basebackup`, `space` | a standby made anew, where `pg_rewind` cannot help |
 //! | `findings` | what an operator should know before relying on this server |
 
+mod basebackup;
 mod compare;
 mod connect;
 mod control;
@@ -26,6 +30,7 @@ mod findings;
 mod follow;
 mod history;
 mod journal;
+mod loss;
 mod probe;
 mod process;
 mod promote;
@@ -33,8 +38,11 @@ mod rejoin;
 mod replication;
 mod rewind;
 mod settings;
+mod slots;
+mod space;
 mod start;
 mod stop;
+mod upstream;
 mod wal;
 mod watch;
 
@@ -52,9 +60,10 @@ pub use connect::SqlError;
 pub use control::{ControlError, ControlFile, State};
 pub use findings::{Finding, Level};
 pub use journal::JournalError;
+pub use loss::LossReport;
 pub use probe::{Probe, Refusal};
 pub use promote::{PromoteError, Promoted};
-pub use rejoin::{RejoinError, RejoinStep, Rejoined};
+pub use rejoin::{RejoinBy, RejoinError, RejoinStep, Rejoined};
 pub use settings::SettingError;
 pub use start::{StartAs, StartError};
 pub use stop::{Killed, StopMode, Stopped};
@@ -91,12 +100,14 @@ struct Owner {
 }
 
 impl Pg {
-    /// Looks at the data directory and the programs; changes nothing and needs no runtime.
+    /// Looks at the data directory and the programs; needs no runtime, and changes nothing, unless a crash left a base
+    /// backup between the two renames that put it in its place: then the second one is done.
     ///
     /// # Errors
     /// The first thing without which nothing here can work.
     pub fn open(settings: Postgres, state_dir: &Path) -> Result<Self, OpenError> {
         let seen = |path: &Path, source: io::Error| OpenError::DataDir { path: path.to_owned(), source };
+        basebackup::finish_swap(state_dir, &settings.data_dir).map_err(|e| seen(&settings.data_dir, e))?;
         let data_dir = fs::canonicalize(&settings.data_dir).map_err(|e| seen(&settings.data_dir, e))?;
         let meta = fs::metadata(&data_dir).map_err(|e| seen(&data_dir, e))?;
         let version = data_dir.join("PG_VERSION");

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::unistd::{User, geteuid, getgrouplist, getpid, getppid, setgid, setgroups, setsid, setuid};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 
 use super::Pg;
 
@@ -70,6 +71,39 @@ impl Pg {
         let mut command = tokio::process::Command::from(command);
         command.kill_on_drop(true);
         match tokio::time::timeout(within, command.output()).await {
+            Ok(output) => output,
+            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, format!("not finished after {within:?}"))),
+        }
+    }
+
+    /// As [`Pg::run`], for a program whose output may be larger than memory: each line is handed over as it comes, and
+    /// the output that comes back holds the other words only.
+    pub(super) async fn run_lines(
+        &self,
+        mut command: Command,
+        within: Duration,
+        mut each: impl FnMut(&str),
+    ) -> io::Result<Output> {
+        dies_with_this_thread(&mut command);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = tokio::process::Command::from(command).kill_on_drop(true).spawn()?;
+        let (out, err) = child.stdout.take().zip(child.stderr.take()).ok_or(io::ErrorKind::BrokenPipe)?;
+        let lines = async {
+            let mut lines = BufReader::new(out).lines();
+            while let Some(line) = lines.next_line().await? {
+                each(&line);
+            }
+            Ok::<_, io::Error>(())
+        };
+        let words = async {
+            let mut words = Vec::new();
+            BufReader::new(err).read_to_end(&mut words).await.map(|_| words)
+        };
+        let all = async {
+            let ((), stderr, status) = tokio::try_join!(lines, words, child.wait())?;
+            Ok(Output { status, stdout: Vec::new(), stderr })
+        };
+        match tokio::time::timeout(within, all).await {
             Ok(output) => output,
             Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, format!("not finished after {within:?}"))),
         }

@@ -10,6 +10,8 @@ use nix::sys::signal::Signal;
 use nix::time::{ClockId, clock_gettime};
 use tokio::time::Instant;
 
+use crate::fault;
+
 use super::Pg;
 use super::connect::SqlError;
 
@@ -52,11 +54,13 @@ impl Pg {
     /// PostgreSQL refuses or does not answer, or is still in recovery at the limit.
     pub async fn promote(&self, within: Duration) -> Result<Promoted, PromoteError> {
         let asked = monotonic();
+        fault::point("promote.begin");
         let deadline = Instant::now() + within;
         let left = || deadline.saturating_duration_since(Instant::now());
         let session = self.session(within).await?;
         let rows = session.ask("`pg_promote`", PROMOTE, left()).await?;
         let signalled = monotonic();
+        fault::point("promote.signalled");
         let column = |at: usize| rows.first().and_then(|row| row.get(at));
         match column(0) {
             Some("primary") => return Ok(Promoted { asked, signalled, writable: signalled, was_primary: true }),
@@ -74,7 +78,11 @@ impl Pg {
             let recovering =
                 session.ask_one("`pg_is_in_recovery`", "SELECT pg_is_in_recovery()", left().max(LEAST)).await?;
             if recovering == "f" {
-                return Ok(Promoted { asked, signalled, writable: monotonic(), was_primary: false });
+                let writable = monotonic();
+                fault::point("promote.done");
+                // The peer's slot, before the first checkpoint removes what the peer may need.
+                self.settle_slot_apart();
+                return Ok(Promoted { asked, signalled, writable, was_primary: false });
             }
             if Instant::now() >= deadline {
                 return Err(PromoteError::Slow { waited: within });

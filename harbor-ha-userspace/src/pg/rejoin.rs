@@ -2,28 +2,45 @@
 //!
 //! The caller has decided that the peer is the primary, and ended every process of this server. From the first step on
 //! a journal outside the data directory forbids every other start; each step may be repeated after a crash, and the
-//! whole is simply called again. Nothing is deleted but what `pg_rewind` deletes; where it cannot help, the error says
-//! that a base backup is needed and leaves the directory as it is.
+//! whole is simply called again. Nothing that only this node has is given up before it is put by (`loss`), and where
+//! `pg_rewind` cannot help a base backup does (`basebackup`), beside the old directory.
+
+mod error;
+mod run;
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::compare::{Need, need};
-use super::connect::{Session, SqlError};
-use super::control::{ControlFile, State};
-use super::follow::ASK;
-use super::history;
-use super::journal::Journal;
-use super::replication::ensure_slot_on;
-use super::settings::literal;
-use super::{ControlError, JournalError, Pg, SettingError, StartError, StopMode};
+use crate::fault;
 
-/// The peer's checkpoint: as much as its shared buffers hold has to reach its disk.
-const CHECKPOINT_LIMIT: Duration = Duration::from_secs(600);
+use super::basebackup::remove_fresh;
+use super::connect::Session;
+use super::follow::ASK;
+use super::history::{self, Switch};
+use super::journal::{Journal, Stage};
+use super::loss::LossReport;
+use super::settings::literal;
+use super::{Pg, StopMode};
+
+pub use error::RejoinError;
+use run::Run;
+
+/// By which means a rejoin may make a standby.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RejoinBy {
+    /// The least that helps: following, `pg_rewind`, or a base backup.
+    #[default]
+    Anything,
+    /// As [`RejoinBy::Anything`], but no base backup: its need is an error, and leaves the directory as it is.
+    Rewind,
+    /// A base backup, whatever else would help.
+    BaseBackup,
+}
+
 /// Where a rejoin is. In this order; some are left out when there is nothing to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -42,6 +59,10 @@ pub enum RejoinStep {
     Save,
     /// `pg_rewind`. The one step that cannot be taken back.
     Rewind,
+    /// A base backup, beside the data directory.
+    BaseBackup,
+    /// The base backup takes the data directory's place.
+    Swap,
     /// Own files back, `standby.signal`, `primary_conninfo`.
     Configure,
     /// The server starts, as a standby.
@@ -52,11 +73,39 @@ pub enum RejoinStep {
     Done,
 }
 
+impl RejoinStep {
+    /// Where a test can end the process: the step is in the journal, and nothing of it is done.
+    const fn point(self) -> &'static str {
+        match self {
+            Self::Begin => "rejoin.begin",
+            Self::Compare => "rejoin.compare",
+            Self::Recover => "rejoin.recover",
+            Self::Slot => "rejoin.slot",
+            Self::Checkpoint => "rejoin.checkpoint",
+            Self::Save => "rejoin.save",
+            Self::Rewind => "rejoin.rewind",
+            Self::BaseBackup => "basebackup.begin",
+            Self::Swap => "basebackup.swap",
+            Self::Configure => "rejoin.configure",
+            Self::Start => "rejoin.start",
+            Self::Stream => "rejoin.stream",
+            Self::Done => "rejoin.done",
+        }
+    }
+}
+
 /// What a rejoin did.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Rejoined {
-    /// `pg_rewind` ran; otherwise the histories fitted already.
+    /// `pg_rewind` ran, and its result streams.
     pub rewound: bool,
+    /// A base backup took the directory's place, and why nothing less would do.
+    pub base_backup: Option<String>,
+    /// What this node had committed and the new primary does not have; `None` when the histories fitted, or when a fork
+    /// could not be found (then the old directory is kept).
+    pub loss: Option<LossReport>,
+    /// Where the old data directory is, if it was kept.
+    pub kept: Option<PathBuf>,
     /// The timeline that is followed.
     pub timeline: u32,
     /// In all.
@@ -68,96 +117,58 @@ impl Pg {
     ///
     /// # Errors
     /// See [`RejoinError`]. The journal stays, so that only another call (or [`Pg::abandon_rejoin`]) ends it.
-    pub async fn rejoin(&self, mut progress: impl FnMut(RejoinStep)) -> Result<Rejoined, RejoinError> {
+    pub async fn rejoin(&self, by: RejoinBy, progress: impl FnMut(RejoinStep)) -> Result<Rejoined, RejoinError> {
         let begun = Instant::now();
-        let system_identifier = self.control()?.system_identifier;
-        let fresh = Journal { system_identifier, step: RejoinStep::Begin, files_saved: false, rewind_begun: false };
-        let found = self.read_journal()?.filter(|journal| journal.system_identifier == system_identifier);
-        if found.is_none() {
-            self.forget_wal(); // of a rejoin that ended
-        }
-        let mut journal = found.unwrap_or(fresh);
-        let mut enter = |journal: &mut Journal, step| {
-            tracing::info!(?step, "rejoin");
-            progress(step);
-            journal.step = step;
-            self.write_journal(journal)
-        };
-
-        // The daemon died while the standby that it had started caught up.
-        let resumed = journal.step >= RejoinStep::Start && self.running().is_some();
-        enter(&mut journal, if resumed { RejoinStep::Stream } else { RejoinStep::Begin })?;
-        let pids = self.holders();
-        if !resumed && !pids.is_empty() {
-            return Err(RejoinError::Busy { data_dir: self.data_dir().to_owned(), pids });
-        }
-
-        if !resumed {
-            enter(&mut journal, RejoinStep::Compare)?;
-        }
-        let peer = self.connect_peer(ASK).await?;
-        let timeline = self.check_peer(&peer, system_identifier).await?;
-        if !resumed {
-            let local = self.control()?;
-            let fork = match self.compare(&peer, &local, timeline).await? {
-                Need::Follow => None,
-                Need::Rewind { fork } if local.can_be_rewound() => Some(fork),
-                Need::Rewind { .. } => return Err(RejoinError::NotRewindable),
-            };
-            if let Some(fork) = fork {
-                if !journal.rewind_begun {
-                    self.save_wal(&local, fork)?;
-                }
-                if !local.state.is_clean() {
-                    enter(&mut journal, RejoinStep::Recover)?;
-                    self.recover_alone().await?;
-                }
-            }
-            enter(&mut journal, RejoinStep::Slot)?;
-            ensure_slot_on(&peer, &self.settings().slot, Instant::now() + ASK).await?;
-            if fork.is_some() {
-                // After the slot: a checkpoint without it removes WAL from before the fork, which the rewound
-                // directory has to replay.
-                enter(&mut journal, RejoinStep::Checkpoint)?;
-                checkpoint_peer(&peer, timeline).await?;
-                self.rewind(&mut journal, &mut enter, timeline).await?;
-            }
-            enter(&mut journal, RejoinStep::Configure)?;
-            if journal.rewind_begun {
-                self.restore_wal()?;
-            }
-            self.configure(journal.files_saved)?;
-            enter(&mut journal, RejoinStep::Start)?;
-            self.start_as_it_is().await?;
-            enter(&mut journal, RejoinStep::Stream)?;
-        }
-        drop(peer);
-
-        if let Err(error) = self.wait_for_stream(timeline).await {
-            // A server that runs would be in the way of the next try.
-            let stopped = self.stop(StopMode::Fast).await;
-            tracing::warn!(?stopped, "the standby did not stream, and was stopped");
-            return Err(error);
-        }
-        // A slot that this node kept as a primary would hold back WAL for ever, as nobody reads it now.
-        if let Err(error) = self.drop_slot(&self.settings().slot, ASK).await {
-            tracing::warn!(%error, "cannot drop this node's own slot");
-        }
+        let mut run = Run { pg: self, journal: self.take_up_journal()?, progress };
+        let (timeline, kept) = run.go(by).await?;
         self.remove_journal()?;
         self.forget_node_files();
         self.forget_wal();
-        progress(RejoinStep::Done);
-        Ok(Rejoined { rewound: journal.rewind_begun, timeline, took: begun.elapsed() })
+        // A slot that this node kept as a primary would hold back WAL for ever, as nobody reads it now.
+        self.settle_slot_apart();
+        fault::point(RejoinStep::Done.point());
+        (run.progress)(RejoinStep::Done);
+        let (rewound, base_backup) = (run.journal.rewind_begun, run.journal.renewal.map(|renewal| renewal.why));
+        Ok(Rejoined { rewound, base_backup, loss: run.journal.loss, kept, timeline, took: begun.elapsed() })
+    }
+
+    /// Makes this standby anew by a base backup, for an operator. It is stopped first, if the peer and the disk allow
+    /// the rest; the old data directory stays until the new one streams.
+    ///
+    /// # Errors
+    /// See [`RejoinError`]; a primary is refused. Before the stop, everything is left as it was.
+    pub async fn reinit(&self, progress: impl FnMut(RejoinStep)) -> Result<Rejoined, RejoinError> {
+        let running = self.running().is_some();
+        if running && !self.facts(ASK).await?.in_recovery {
+            return Err(RejoinError::IsPrimary);
+        }
+        let control = self.control()?;
+        let peer = self.connect_peer(ASK).await?;
+        self.check_peer(&peer, control.system_identifier).await?;
+        self.primary_conninfo()?;
+        self.check_place(&peer).await?;
+        self.check_room(&peer, control.segment_size.into()).await?;
+        drop(peer);
+        if running {
+            let stopped = self.stop(StopMode::Fast).await;
+            tracing::info!(?stopped, "the standby stopped, to be made anew");
+        }
+        self.rejoin(RejoinBy::BaseBackup, progress).await
     }
 
     /// Forgets a rejoin that has not changed the data directory beyond crash recovery, for an operator (or a core) that
     /// learnt that the peer is not the primary after all. The directory is left as a standby's.
     ///
     /// # Errors
-    /// `pg_rewind` has begun: the directory may be half the peer's.
+    /// `pg_rewind` has begun, or a base backup takes the directory's place.
     pub fn abandon_rejoin(&self) -> Result<(), RejoinError> {
-        if self.read_journal()?.is_some_and(|journal| journal.rewind_begun) {
-            return Err(RejoinError::TooLate);
+        if let Some(journal) = self.read_journal()? {
+            match journal.renewal {
+                _ if journal.rewind_begun => return Err(RejoinError::TooLate),
+                Some(plan) if plan.stage != Stage::Copy => return Err(RejoinError::TooLate),
+                Some(plan) => remove_fresh(&plan.fresh).map_err(RejoinError::files(&plan.fresh))?,
+                None => {}
+            }
         }
         self.write_standby_signal()?;
         self.remove_journal()?;
@@ -166,184 +177,46 @@ impl Pg {
         Ok(())
     }
 
-    async fn compare(&self, peer: &Session, local: &ControlFile, timeline: u32) -> Result<Need, RejoinError> {
+    fn take_up_journal(&self) -> Result<Journal, RejoinError> {
+        let found = self.read_journal()?;
+        let system_identifier = match self.control() {
+            Ok(control) => control.system_identifier,
+            // Half a `pg_rewind` leaves any file in any state; whose directory it was, the journal knows.
+            Err(error) => match found {
+                Some(mut journal) if journal.rewind_begun || journal.renewal.is_some() => {
+                    journal.renewal.get_or_insert_with(|| self.plan_renewal(error.to_string()));
+                    return Ok(journal);
+                }
+                _ => return Err(error.into()),
+            },
+        };
+        Ok(found.filter(|journal| journal.system_identifier == system_identifier).unwrap_or_else(|| {
+            self.forget_wal(); // of a rejoin that ended
+            Journal::new(system_identifier)
+        }))
+    }
+
+    async fn histories(
+        &self,
+        peer: &Session,
+        mine: u32,
+        timeline: u32,
+    ) -> Result<(Vec<Switch>, Vec<Switch>), RejoinError> {
         let name = format!("pg_wal/{}", history::file_name(timeline));
         let sql = format!("SELECT coalesce(pg_read_file({}, 0, 1048576, true), '')", literal(&name));
         let theirs = history::parse(&peer.ask_one("its timeline's history", &sql, ASK).await?);
-        let mine = local.newest_timeline();
         let path = self.in_data_dir("pg_wal").join(history::file_name(mine));
         let ours = match std::fs::read_to_string(&path) {
             Ok(text) => history::parse(&text),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(), // of timeline 1 there is none
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(RejoinError::files(&path)(error)),
         };
-        need(local, &ours, timeline, &theirs)
-    }
-
-    async fn rewind(
-        &self,
-        journal: &mut Journal,
-        enter: &mut impl FnMut(&mut Journal, RejoinStep) -> Result<(), JournalError>,
-        timeline: u32,
-    ) -> Result<(), RejoinError> {
-        if !journal.files_saved {
-            enter(journal, RejoinStep::Save)?;
-            self.save_node_files()?;
-            journal.files_saved = true;
+        // Of timeline 1 there is none; every other one left another, and says where.
+        for (timeline, history, place) in [(timeline, &theirs, "on the peer"), (mine, &ours, "here")] {
+            if timeline > 1 && history.is_empty() {
+                return Err(RejoinError::NoHistory { timeline, place });
+            }
         }
-        let again = journal.rewind_begun;
-        self.restore_wal()?; // of an earlier try
-        journal.rewind_begun = true;
-        enter(journal, RejoinStep::Rewind)?;
-        if let Err(text) = self.run_pg_rewind().await {
-            return Err(if again { RejoinError::BaseBackupNeeded { text } } else { RejoinError::Rewind { text } });
-        }
-        // "No rewind required" cannot be true here: `compare` found records of our own after the fork.
-        let after = self.control()?;
-        if after.state != State::InArchiveRecovery || after.newest_timeline() < timeline {
-            let text = format!("it succeeded, and left {after:?} instead of timeline {timeline}");
-            return Err(RejoinError::Rewind { text });
-        }
-        Ok(())
-    }
-}
-
-/// Until the peer's control file is on the timeline that it writes: `pg_rewind` reads only that.
-async fn checkpoint_peer(peer: &Session, timeline: u32) -> Result<(), RejoinError> {
-    let what = "the timeline of its control file";
-    let sql = "SELECT timeline_id FROM pg_control_checkpoint()";
-    if peer.ask_one(what, sql, ASK).await? == timeline.to_string() {
-        return Ok(());
-    }
-    peer.ask("a checkpoint", "CHECKPOINT", CHECKPOINT_LIMIT).await?;
-    let found = peer.ask_one(what, sql, ASK).await?;
-    if found == timeline.to_string() { Ok(()) } else { Err(RejoinError::PeerChanged { expected: timeline, found }) }
-}
-
-/// Why this node is not a standby yet.
-#[derive(Debug, thiserror::Error)]
-pub enum RejoinError {
-    /// Somebody is in the data directory. Try again when they are gone.
-    #[error("`{data_dir}` is in use by {pids:?}")]
-    Busy {
-        /// The data directory.
-        data_dir: PathBuf,
-        /// Who.
-        pids: Vec<i32>,
-    },
-    /// The journal cannot be kept.
-    #[error(transparent)]
-    Journal(#[from] JournalError),
-    /// `pg_control` cannot be read.
-    #[error(transparent)]
-    Control(#[from] ControlError),
-    /// The peer, or our own server, does not answer as it should. Worth another try.
-    #[error(transparent)]
-    Sql(#[from] SqlError),
-    /// The settings of a running standby could not be changed.
-    #[error(transparent)]
-    Setting(#[from] SettingError),
-    /// The standby did not start.
-    #[error(transparent)]
-    Start(#[from] StartError),
-    /// Two clusters that were never one. For the operator.
-    #[error("the peer's system identifier is {peers} and ours is {ours}: not the same cluster")]
-    DifferentCluster {
-        /// Of our `pg_control`.
-        ours: u64,
-        /// Of the peer's server.
-        peers: u64,
-    },
-    /// There is nobody to follow.
-    #[error("PostgreSQL at `{peer}` is in recovery: not a primary that can be followed")]
-    PeerNotPrimary {
-        /// Address and port.
-        peer: String,
-    },
-    /// It was promoted again while we looked. Try again.
-    #[error("the peer was on timeline {expected} and its control file now says {found}")]
-    PeerChanged {
-        /// Before.
-        expected: u32,
-        /// After its checkpoint.
-        found: String,
-    },
-    /// Both were primaries on timelines of the same number, which `pg_rewind` takes for one and the same. Needs a base
-    /// backup.
-    #[error("both nodes are on timeline {timeline} and their histories differ ({why}): a base backup is needed")]
-    Diverged {
-        /// The number.
-        timeline: u32,
-        /// How they differ.
-        why: String,
-    },
-    /// Needs a base backup, and a setting for the next time.
-    #[error(
-        "neither wal_log_hints nor data checksums were on when this server last ran: pg_rewind cannot help, a base backup is needed"
-    )]
-    NotRewindable,
-    /// Crash recovery failed.
-    #[error("crash recovery in single-user mode failed: {text}")]
-    Recovery {
-        /// PostgreSQL's words.
-        text: String,
-    },
-    /// `pg_rewind` failed. Another try may succeed if it was the connection.
-    #[error("pg_rewind failed: {text}")]
-    Rewind {
-        /// Its words.
-        text: String,
-    },
-    /// `pg_rewind` failed on a directory that an earlier one may have left half done.
-    #[error("pg_rewind failed again, on a directory that it had begun to change: a base backup is needed: {text}")]
-    BaseBackupNeeded {
-        /// Its words.
-        text: String,
-    },
-    /// A program could not be run, or did not end.
-    #[error("`{program}`: {source}")]
-    Program {
-        /// The program.
-        program: &'static str,
-        /// Why.
-        source: io::Error,
-    },
-    /// A file could not be read or written.
-    #[error("`{path}`: {source}")]
-    Files {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// Started, and does not follow; stopped again.
-    #[error("the standby does not stream on timeline {timeline}: {log}")]
-    NoStream {
-        /// The peer's.
-        timeline: u32,
-        /// The last words of its log.
-        log: String,
-    },
-    /// `follow` was called on a primary, or on a directory that was one.
-    #[error("the local server is, or was, a primary: it cannot follow without a rejoin")]
-    NotStandby,
-    /// `abandon_rejoin` came after `pg_rewind`.
-    #[error("pg_rewind has begun to change the data directory: the rejoin must be finished")]
-    TooLate,
-}
-
-impl RejoinError {
-    /// Whether only a base backup helps.
-    pub const fn needs_base_backup(&self) -> bool {
-        matches!(self, Self::Diverged { .. } | Self::NotRewindable | Self::BaseBackupNeeded { .. })
-    }
-
-    pub(super) fn files(path: &Path) -> impl FnOnce(io::Error) -> Self {
-        let path = path.to_owned();
-        move |source| Self::Files { path, source }
-    }
-
-    pub(super) fn program(program: &'static str) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Program { program, source }
+        Ok((ours, theirs))
     }
 }

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::process::words;
-use super::settings::{conninfo_value, shell_word, sync_dir, write_owned};
+use super::settings::{shell_word, sync_dir, write_owned};
+use super::upstream::conninfo_value;
 use super::{Pg, RejoinError};
 
 /// Crash recovery and rewinding take as long as the disk needs; longer than this is a disk that does not answer.

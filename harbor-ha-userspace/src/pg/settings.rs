@@ -10,16 +10,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::config::settings::Postgres;
-
 use super::connect::SqlError;
 use super::{Owner, Pg};
 
 /// Between two looks whether a reload has arrived; it takes about a millisecond.
 const POLL: Duration = Duration::from_millis(1);
-
-/// Password of `replication_user`, inside the data directory: the one place that its owner can read for certain.
-pub(super) const PASSFILE: &str = "harbor_ha.pgpass";
 
 impl Pg {
     /// Sets `synchronous_standby_names` and waits until a session sees it; works on a standby as well. Empty: nobody.
@@ -82,41 +77,6 @@ impl Pg {
         let edited = edit(&text, changes);
         if edited == text { Ok(()) } else { write_owned(&path, edited.as_bytes(), 0o600, self.owner()) }
     }
-
-    /// Writes the passfile that `primary_conninfo` names, when a password is configured.
-    pub(super) fn write_passfile(&self) -> io::Result<()> {
-        let settings = self.settings();
-        let Some(password) = &settings.replication_password else { return Ok(()) };
-        let field = |text: &str| text.replace('\\', "\\\\").replace(':', "\\:");
-        let (user, password) = (field(&settings.replication_user), field(password.reveal()));
-        let line = format!("{}:{}:*:{user}:{password}\n", field(&settings.peer.to_string()), settings.port);
-        write_owned(&self.in_data_dir(PASSFILE), line.as_bytes(), 0o600, self.owner())
-    }
-}
-
-/// What the WAL receiver connects with: the peer's node address, never the VIP.
-pub(super) fn primary_conninfo(settings: &Postgres, data_dir: &Path) -> String {
-    let mut conninfo = format!(
-        "host={} port={} user={} application_name={} connect_timeout=5",
-        settings.peer,
-        settings.port,
-        conninfo_value(&settings.replication_user),
-        conninfo_value(&settings.name),
-    );
-    if settings.replication_password.is_some() {
-        let passfile = data_dir.join(PASSFILE);
-        conninfo.push_str(&format!(" passfile={}", conninfo_value(&passfile.to_string_lossy())));
-    }
-    conninfo
-}
-
-/// A value of a libpq connection string.
-pub(super) fn conninfo_value(value: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "._-/".contains(c);
-    if !value.is_empty() && value.chars().all(plain) {
-        return value.to_owned();
-    }
-    format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
 /// An SQL string, whatever `standard_conforming_strings` says.
@@ -233,9 +193,6 @@ mod tests {
     fn each_quoting_has_its_own_rules() {
         assert_eq!(literal("it's"), "'it''s'");
         assert_eq!(literal(r"a\'b"), r"E'a\\''b'");
-        assert_eq!(conninfo_value("ecs-253.x"), "ecs-253.x");
-        assert_eq!(conninfo_value(""), "''");
-        assert_eq!(conninfo_value(r"a b'\"), r"'a b\'\\'");
         assert_eq!(shell_word("a'b c"), r"'a'\''b c'");
     }
 }

@@ -5,6 +5,8 @@ use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use crate::fault;
+
 use super::settings::{shell_word, write_owned};
 use super::{Pg, Postmaster};
 
@@ -41,10 +43,15 @@ impl Pg {
         if role == StartAs::Primary && self.standby_signal() {
             return Err(StartError::IsStandby { data_dir: self.data_dir().to_owned() });
         }
+        fault::point("start.begin");
         if role == StartAs::Standby {
             self.write_standby_signal()?;
+            fault::point("start.signal");
         }
-        self.start_as_it_is().await
+        let started = self.start_as_it_is().await?;
+        self.settle_slot_apart();
+        fault::point("start.done");
+        Ok(started)
     }
 
     /// Makes a start of this directory a standby's.

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
+use crate::fault;
+
 use super::Pg;
 
 /// An immediate shutdown writes nothing; one that takes longer than this hangs.
@@ -54,6 +56,7 @@ impl Pg {
     /// Stops the server, beginning with `mode`.
     pub async fn stop(&self, mode: StopMode) -> Stopped {
         let begun = Instant::now();
+        fault::point("stop.begin");
         let Some(postmaster) = self.running() else {
             // Children that outlived their postmaster do not stop by themselves.
             let killed = self.kill_all_apart().await;
@@ -70,6 +73,7 @@ impl Pg {
                 continue;
             }
             postmaster.signal(signal);
+            fault::point("stop.signalled");
             if matches!(tokio::time::timeout(limit, postmaster.exited()).await, Ok(Ok(()))) {
                 by = step;
                 break;
@@ -78,6 +82,7 @@ impl Pg {
         }
         // Also after a polite end: nothing there is then the proof.
         let killed = self.kill_all_apart().await;
+        fault::point("stop.done");
         Stopped { by: Some(by), took: begun.elapsed(), killed }
     }
 

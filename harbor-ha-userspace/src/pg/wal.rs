@@ -77,17 +77,24 @@ impl Pg {
     }
 }
 
-fn segments(dir: &Path) -> io::Result<Vec<String>> {
+pub(super) fn segments(dir: &Path) -> io::Result<Vec<String>> {
     let names = fs::read_dir(dir)?.flatten().filter_map(|entry| entry.file_name().into_string().ok());
     let hex = |name: &String| name.len() == 24 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
     Ok(names.filter(hex).collect())
 }
 
 /// The number that a segment's name means: timeline, then the number in two parts.
-fn segment_number(name: &str, segment_size: u32) -> Option<u64> {
+pub(super) fn segment_number(name: &str, segment_size: u32) -> Option<u64> {
     let part = |from: usize| u32::from_str_radix(name.get(from..from + 8)?, 16).ok().map(u64::from);
     let per_part = 0x1_0000_0000_u64.checked_div(u64::from(segment_size))?;
     Some(part(8)? * per_part + part(16)?)
+}
+
+/// The part of a segment's name that says its number, whatever the timeline.
+pub(super) fn segment_name(lsn: Lsn, segment_size: u32) -> String {
+    let size = u64::from(segment_size.max(1));
+    let (number, per_part) = (lsn.0 / size, 0x1_0000_0000 / size);
+    format!("{:08X}{:08X}", number / per_part, number % per_part)
 }
 
 #[cfg(test)]
@@ -100,5 +107,7 @@ mod tests {
         assert_eq!(segment_number("000000020000000100000003", 16 << 20), Some(259));
         assert_eq!(segment_number("000000020000000100000003", 1 << 20), Some(4099));
         assert_eq!(segment_number("0000000200000001", 16 << 20), None);
+        assert_eq!(segment_name(Lsn(0x1_0300_0148), 16 << 20), "0000000100000003");
+        assert_eq!(segment_name(Lsn(0x300_0148), 1 << 20), "0000000000000030");
     }
 }

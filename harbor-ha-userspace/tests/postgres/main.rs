@@ -11,7 +11,9 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use harbor_ha::pg::{Level, OpenError, Pg, Probe, Refusal, RejoinError, RejoinStep, StartAs, StartError, StopMode};
+use harbor_ha::pg::{
+    Level, OpenError, Pg, Probe, Refusal, RejoinBy, RejoinError, RejoinStep, StartAs, StartError, StopMode,
+};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getsid};
 use pair::{Pair, SOON, bin_dir, wait_until};
@@ -28,6 +30,10 @@ macro_rules! real {
         }
     };
 }
+
+mod facts;
+mod fallback;
+mod faults;
 
 fn signal(pid: i32, signal: Signal) {
     kill(Pid::from_raw(pid), signal).unwrap();
@@ -97,10 +103,12 @@ async fn a_killed_primary_that_wrote_on_comes_back_by_pg_rewind_and_no_acknowled
     assert!(a.pg.kill_all().processes > 1);
 
     let mut steps = Vec::new();
-    let rejoined = a.pg.rejoin(|step| steps.push(step)).await.unwrap();
+    let rejoined = a.pg.rejoin(RejoinBy::Rewind, |step| steps.push(step)).await.unwrap();
     println!("rejoin: {rejoined:?}");
     assert!(rejoined.rewound);
     assert_eq!(rejoined.timeline, 2);
+    let loss = rejoined.loss.unwrap();
+    assert!(loss.complete && loss.commits >= 1, "{loss}");
     use RejoinStep::*;
     assert_eq!(steps, [Begin, Compare, Recover, Slot, Checkpoint, Save, Rewind, Configure, Start, Stream, Done]);
     assert!(!a.pg.rejoin_pending());
@@ -139,7 +147,7 @@ async fn a_clean_stop_needs_no_rewind_and_roles_can_go_to_and_fro(bin) {
         promotions.push(standby.pg.promote(SOON).await.unwrap().took().0 / 1000);
         standby.pg.ensure_slot("harbor_ha", SOON).await.unwrap();
         let mut steps = Vec::new();
-        let rejoined = primary.pg.rejoin(|step| steps.push(step)).await.unwrap();
+        let rejoined = primary.pg.rejoin(RejoinBy::Rewind, |step| steps.push(step)).await.unwrap();
         assert!(!rejoined.rewound && !steps.contains(&RejoinStep::Rewind), "{steps:?}");
         assert_eq!(rejoined.timeline, round as u32 + 2);
         rejoins.push(rejoined.took.as_millis());
@@ -167,47 +175,12 @@ async fn a_promotion_after_a_crash_takes_tens_of_milliseconds(bin) {
         client.execute("INSERT INTO t VALUES ($1)", &[&round]).await.unwrap();
         first_writes.push(begun.elapsed().as_micros());
         standby.pg.ensure_slot("harbor_ha", SOON).await.unwrap();
-        rejoins.push(primary.pg.rejoin(|_| ()).await.unwrap().took.as_millis());
+        rejoins.push(primary.pg.rejoin(RejoinBy::Rewind, |_| ()).await.unwrap().took.as_millis());
         std::mem::swap(&mut primary, &mut standby);
     }
     println!("us: kill_all {kills:?}, promotions {promotions:?}, first write {first_writes:?}; ms: rejoins {rejoins:?}");
     // The limit is a guess at what a loaded machine may do; the numbers are what matters.
     assert!(promotions.iter().all(|took| *took < 2_000_000));
-}
-}
-
-real! {
-async fn a_rejoin_that_dies_before_any_step_is_simply_called_again(bin) {
-    use RejoinStep::*;
-    for fatal in [Begin, Compare, Recover, Slot, Checkpoint, Save, Rewind, Configure, Start, Stream] {
-        let pair = Pair::new(bin, "").await;
-        let (a, b) = (&pair.a, &pair.b);
-        let _ = a.pg.kill_all();
-        b.pg.promote(SOON).await.unwrap();
-        a.start(StartAs::Primary).await;
-        a.client().await.batch_execute("INSERT INTO t VALUES (-2)").await.unwrap();
-        let _ = a.pg.kill_all();
-        let pg = a.pg.clone();
-        // As a panic, but without its noise: it is on purpose.
-        let die_at = move |step| {
-            if step == fatal {
-                std::panic::resume_unwind(Box::new("the daemon dies here"));
-            }
-        };
-        let died = tokio::spawn(async move { pg.rejoin(die_at).await.map(drop) }).await;
-        assert!(died.is_err(), "{died:?}");
-        // Whatever is there, it must not start as a primary.
-        if fatal > Begin {
-            assert!(a.pg.at_rest().unwrap().rejoin_pending);
-            let refused = a.pg.start(StartAs::Primary).await;
-            assert!(matches!(refused, Err(StartError::RejoinPending { .. })), "{refused:?}");
-        }
-        let again = a.pg.rejoin(|_| ()).await.unwrap_or_else(|error| panic!("after a death at {fatal:?}: {error}"));
-        assert_eq!(again.timeline, 2);
-        assert_eq!(a.count("id = -2").await, 0);
-        let listen = fs::read_to_string(a.data_dir().join("postgresql.conf")).unwrap();
-        assert!(listen.contains(&a.address.to_string()), "{listen}");
-    }
 }
 }
 
@@ -228,7 +201,7 @@ async fn two_primaries_on_one_timeline_number_are_told_that_they_diverged(bin) {
     a.pg.promote(SOON).await.unwrap();
     a.pg.checkpoint(SOON).await.unwrap();
     let _ = a.pg.stop(StopMode::Fast).await;
-    let error = a.pg.rejoin(|_| ()).await.unwrap_err();
+    let error = a.pg.rejoin(RejoinBy::Rewind, |_| ()).await.unwrap_err();
     assert!(matches!(error, RejoinError::Diverged { timeline: 2, .. }), "{error}");
     assert!(error.needs_base_backup());
     println!("{error}");

@@ -21,6 +21,8 @@ pub const SOON: Duration = Duration::from_secs(10);
 
 /// Neither is 127.0.0.1, so that no fallback of one node reaches the other.
 const ADDRESSES: [Ipv4Addr; 2] = [Ipv4Addr::new(127, 0, 0, 2), Ipv4Addr::new(127, 0, 0, 3)];
+/// Nobody's.
+pub const VIP: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 9);
 const NAMES: [&str; 2] = ["a", "b"];
 const PASSWORD: &str = "pass:word\\ 'x'";
 const REPLICATION_PASSWORD: &str = "rep:lica\\tion";
@@ -107,10 +109,66 @@ impl Node {
         self.pg.data_dir()
     }
 
+    /// Fills and leaves so many segments of WAL, and removes what no slot keeps.
+    pub async fn lose_wal(&self, segments: usize) {
+        let client = self.client().await;
+        for _ in 0..segments {
+            client.batch_execute("INSERT INTO t VALUES (7)").await.unwrap();
+            client.batch_execute("SELECT pg_switch_wal()").await.unwrap();
+        }
+        for _ in 0..2 {
+            client.batch_execute("INSERT INTO t VALUES (7)").await.unwrap();
+            self.pg.checkpoint(SOON).await.unwrap();
+        }
+    }
+
+    /// A copy of its data directory where there is no room for another one; the server must not run.
+    pub async fn in_a_small_place(&self) -> Small {
+        let dir = tempfile::tempdir().unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=200m,mode=755", "harbor-ha-test"]).arg(dir.path());
+        assert!(mount.status().unwrap().success());
+        let data = dir.path().join("data");
+        assert!(Command::new("cp").arg("-a").arg(self.data_dir()).arg(&data).status().unwrap().success());
+        let filled = fs::File::create(dir.path().join("filled")).unwrap();
+        nix::fcntl::posix_fallocate(&filled, 0, (space_left(dir.path()) - (16 << 20)) as i64).unwrap();
+        let mut settings = self.pg.settings().clone();
+        settings.data_dir = data;
+        Small { pg: Pg::open(settings, &dir.path().join("state")).unwrap(), dir }
+    }
+
+    /// What another process needs to open it: [`opened`].
+    pub fn told(&self) -> String {
+        let settings = self.pg.settings();
+        let dir = self.state_dir.parent().unwrap();
+        let index = ADDRESSES.iter().position(|address| *address == self.address).unwrap();
+        format!("{}|{}|{}|{index}", dir.display(), settings.bin_dir.display(), settings.port)
+    }
+
     /// How many rows match.
     pub async fn count(&self, filter: &str) -> i64 {
         let sql = format!("SELECT count(*) FROM t WHERE {filter}");
         self.client().await.query_one(&sql, &[]).await.unwrap().get(0)
+    }
+}
+
+/// A data directory in a file system of its own, which has hardly any room left.
+pub struct Small {
+    pg: Pg,
+    dir: tempfile::TempDir,
+}
+
+impl Small {
+    /// Its PostgreSQL, at rest.
+    pub fn pg(&self) -> &Pg {
+        &self.pg
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let done = Command::new("umount").arg(self.dir.path()).status();
+        assert!(done.is_ok_and(|status| status.success()));
     }
 }
 
@@ -126,12 +184,21 @@ pub struct Pair {
 impl Pair {
     /// A primary that has a table `t`, and a standby that streams.
     pub async fn new(bin: &Path, conf: &str) -> Self {
+        Self::made(bin, conf, &["-k"]).await
+    }
+
+    /// As [`Pair::new`], and not to be rewound.
+    pub async fn without_checksums(bin: &Path, conf: &str) -> Self {
+        Self::made(bin, conf, &[]).await
+    }
+
+    async fn made(bin: &Path, conf: &str, options: &[&str]) -> Self {
         let dir = tempfile::Builder::new().prefix("harbor-ha-pg").tempdir().unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let bin = &*reachable(bin, dir.path());
         let port = free_port();
         let a = data_dir(dir.path(), 0);
-        run(bin, "initdb", &["-k", "-A", "trust", "-U", "postgres", "--no-sync", "-D", &a]);
+        run(bin, "initdb", &[options, &["-A", "trust", "-U", "postgres", "--no-sync", "-D", &a]].concat());
         configure(Path::new(&a), 0, conf);
         let a = node(dir.path(), bin, port, 0);
         a.start(StartAs::Primary).await;
@@ -157,6 +224,18 @@ impl Pair {
     }
 }
 
+/// A node's PostgreSQL, in another process than the node's.
+pub fn opened(told: &str) -> Pg {
+    let [dir, bin, port, index] = told.split('|').collect::<Vec<_>>().try_into().unwrap();
+    let (port, index) = (port.parse().unwrap(), index.parse().unwrap());
+    pg(Path::new(dir), Path::new(bin), port, index)
+}
+
+fn space_left(path: &Path) -> u64 {
+    let stat = nix::sys::statvfs::statvfs(path).unwrap();
+    stat.blocks_available() * stat.fragment_size()
+}
+
 /// Until a server says what is hoped for.
 pub async fn wait_until(node: &Node, hoped: impl Fn(&PgFacts) -> bool) {
     let comes = async {
@@ -177,7 +256,14 @@ async fn local_client(node: &Node) -> Client {
 }
 
 fn node(dir: &Path, bin: &Path, port: u16, index: usize) -> Node {
-    let state_dir = dir.join(format!("state-{}", NAMES[index]));
+    Node { pg: pg(dir, bin, port, index), address: ADDRESSES[index], state_dir: state_dir(dir, index) }
+}
+
+fn state_dir(dir: &Path, index: usize) -> PathBuf {
+    dir.join(format!("state-{}", NAMES[index]))
+}
+
+fn pg(dir: &Path, bin: &Path, port: u16, index: usize) -> Pg {
     let settings = Postgres {
         data_dir: data_dir(dir, index).into(),
         bin_dir: bin.to_owned(),
@@ -189,17 +275,19 @@ fn node(dir: &Path, bin: &Path, port: u16, index: usize) -> Node {
         password: Some(Secret::new(PASSWORD.to_owned())),
         replication_password: Some(Secret::new(REPLICATION_PASSWORD.to_owned())),
         peer: IpAddr::V4(ADDRESSES[1 - index]),
+        vips: vec![VIP],
         slot: "harbor_ha".to_owned(),
         name: NAMES[index].to_owned(),
         peer_name: NAMES[1 - index].to_owned(),
         sync: Sync::Required,
+        keep_old: false,
         start_options: String::new(),
         probe_interval: Duration::from_secs(1),
         probe_timeout: Duration::from_secs(3),
         probe_fall: 3,
         stop_timeout: SOON,
     };
-    Node { pg: Pg::open(settings, &state_dir).unwrap(), address: ADDRESSES[index], state_dir }
+    Pg::open(settings, &state_dir(dir, index)).unwrap()
 }
 
 /// Its parent is the socket directory, both the owner's.

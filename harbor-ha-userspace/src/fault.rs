@@ -1,0 +1,135 @@
+//! Places where a test makes the process die, to see that what comes after can go on from there.
+//!
+//! Inert unless `HARBOR_HA_FAULT_POINT` names one of [`POINTS`]; the process then kills itself there by SIGKILL, as a
+//! power cut or the kernel's memory killer would, without a destructor or a flush. With
+//! `HARBOR_HA_FAULT_POINT_ONCE=FILE` it does so only if it can create that file, so that the next one lives.
+
+use std::fs::OpenOptions;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::getpid;
+
+/// Names a point; hidden from operators, as nobody should set it on a host that serves.
+const VARIABLE: &str = "HARBOR_HA_FAULT_POINT";
+/// Names a file that exists once the process has died.
+const ONCE: &str = "HARBOR_HA_FAULT_POINT_ONCE";
+
+/// Every point there is, in the order in which a process can reach them.
+pub const POINTS: [&str; 36] = [
+    "stop.begin",
+    "stop.signalled",
+    "stop.done",
+    "start.begin",
+    "start.signal",
+    "start.done",
+    "promote.begin",
+    "promote.signalled",
+    "promote.done",
+    "rejoin.begin",
+    "rejoin.compare",
+    "rejoin.loss.saved",
+    "rejoin.loss.reported",
+    "rejoin.wal.saved",
+    "rejoin.recover",
+    "rejoin.recover.done",
+    "rejoin.slot",
+    "rejoin.checkpoint",
+    "rejoin.save",
+    "rejoin.save.done",
+    "rejoin.rewind",
+    "rejoin.rewind.done",
+    "rejoin.wal.restored",
+    "basebackup.begin",
+    "basebackup.made",
+    "basebackup.copied",
+    "basebackup.swap",
+    "basebackup.aside",
+    "basebackup.swapped",
+    "rejoin.configure",
+    "rejoin.configure.signal",
+    "rejoin.start",
+    "rejoin.stream",
+    "rejoin.stream.done",
+    "basebackup.removed",
+    "rejoin.done",
+];
+
+#[derive(Debug)]
+struct Armed {
+    point: String,
+    once: Option<PathBuf>,
+}
+
+/// Dies here if this point is the one that is named.
+pub fn point(name: &'static str) {
+    static ARMED: OnceLock<Option<Armed>> = OnceLock::new();
+    debug_assert!(POINTS.contains(&name), "`{name}` is not in the list of fault points");
+    let Some(armed) = ARMED.get_or_init(armed) else { return };
+    if armed.point == name && armed.once.as_ref().is_none_or(first) {
+        let _dead = kill(getpid(), Signal::SIGKILL);
+        loop {
+            std::thread::park(); // the signal is on its way
+        }
+    }
+}
+
+fn armed() -> Option<Armed> {
+    let point = std::env::var(VARIABLE).ok().filter(|point| !point.is_empty())?;
+    if !POINTS.contains(&point.as_str()) {
+        tracing::error!(point, "`{VARIABLE}` names no fault point; known are {}", POINTS.join(", "));
+        return None;
+    }
+    tracing::warn!(point, "`{VARIABLE}` is set: this process will kill itself there");
+    Some(Armed { point, once: std::env::var_os(ONCE).map(PathBuf::from) })
+}
+
+/// Creates the file, which nobody can do twice. One that cannot be created at all is no reason to die again and again.
+fn first(once: &PathBuf) -> bool {
+    OpenOptions::new().write(true).create_new(true).open(once).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    fn sources(dir: &Path, text: &mut String) {
+        for entry in fs::read_dir(dir).unwrap().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                sources(&path, text);
+            } else if path.extension().is_some_and(|it| it == "rs") && path.file_name() != Some("fault.rs".as_ref()) {
+                text.push_str(&fs::read_to_string(&path).unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn every_point_is_somewhere_and_every_one_that_is_somewhere_is_listed() {
+        let mut text = String::new();
+        sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut text);
+        let calls = text.split("point(\"").skip(1).filter_map(|rest| rest.split_once('"')).map(|(name, _)| name);
+        let called: BTreeSet<&str> = calls.collect();
+        assert!(called.is_subset(&BTreeSet::from(POINTS)), "{called:?}");
+        // Some are the values of a function, so the name alone is looked for.
+        let nowhere: Vec<&str> = POINTS.into_iter().filter(|name| !text.contains(&format!("\"{name}\""))).collect();
+        assert!(nowhere.is_empty(), "{nowhere:?}");
+    }
+
+    #[test]
+    fn a_point_that_nobody_named_does_nothing() {
+        point("rejoin.begin");
+    }
+
+    #[test]
+    fn a_file_can_be_the_first_only_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("died");
+        assert!(first(&file) && !first(&file));
+    }
+}
