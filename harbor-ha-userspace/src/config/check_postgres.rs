@@ -27,8 +27,9 @@ pub(super) fn postgres(section: &Section<'_>, node: Option<&Node>) -> Option<Opt
     let slot = section.or("slot", "harbor_ha".to_owned(), slot);
     let name = section.required("name", "\"node1\"", standby_name);
     let peer_name = section.required("peer_name", "\"node2\"", standby_name);
-    let policies = [("required", Sync::Required), ("off", Sync::Off)];
+    let policies = [("required", Sync::Required), ("preferred", Sync::Preferred), ("off", Sync::Off)];
     let sync = section.or("sync", Sync::Required, |value| values::word(value, &policies));
+    let max_lag = section.or("max_lag", 16 << 20, |value| values::size(value, 0..=1 << 40));
     let keep_old = section.or("keep_old", false, boolean);
     let start_options = section.or("start_options", String::new(), line);
     let (short, minute) = (Duration::from_millis(10), Duration::from_secs(60));
@@ -63,6 +64,7 @@ pub(super) fn postgres(section: &Section<'_>, node: Option<&Node>) -> Option<Opt
         name: name?,
         peer_name: peer_name?,
         sync: sync?,
+        max_lag: max_lag?,
         keep_old: keep_old?,
         start_options: start_options?,
         probe_interval: probe_interval?,

@@ -11,9 +11,6 @@ use harbor_ha_ebpf::units::{Priority, Vrid};
 
 use super::secret::Secret;
 
-/// How long a living kernel may answer for a silent userspace.
-pub const HANG: Duration = Duration::from_secs(1);
-
 /// Everything one node needs to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -233,6 +230,8 @@ pub struct Postgres {
     pub peer_name: String,
     /// Whether commits wait for the standby.
     pub sync: Sync,
+    /// Bytes of WAL that a takeover may lose where commits do not wait.
+    pub max_lag: u64,
     /// Keep the data directory that a base backup replaced, also when the new one streams.
     pub keep_old: bool,
     /// More words for the server's command line.
@@ -252,6 +251,8 @@ pub struct Postgres {
 pub enum Sync {
     /// A commit waits for the standby from the moment it first streamed.
     Required,
+    /// The same, until the standby is gone and its right to take over with it.
+    Preferred,
     /// Asynchronous.
     Off,
 }

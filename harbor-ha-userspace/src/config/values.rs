@@ -150,7 +150,6 @@ pub(super) fn duration(value: &DeValue<'_>, range: RangeInclusive<Duration>) -> 
 }
 
 /// A number of bytes within `range`: `"16MiB"`.
-#[cfg_attr(not(test), expect(dead_code, reason = "the example promises sizes; the first key that is one is max_lag"))]
 pub(super) fn size(value: &DeValue<'_>, range: RangeInclusive<u64>) -> Reading<u64> {
     let bytes = quantity(value, &SIZE, (*range.start()).into()..=(*range.end()).into())?;
     Ok(u64::try_from(bytes).expect("the range ends within u64"))

@@ -4,11 +4,12 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use harbor_ha_ebpf::records::Order;
 use harbor_ha_ebpf::units::Nanos;
 use nix::fcntl::{Flock, FlockArg};
 
-use crate::config::settings::{Settings, Sync, VrrpVersion};
-use crate::core::rules::{SyncPolicy, master_down, pulse_wait};
+use crate::config::settings::{self, Settings, Sync, VrrpVersion};
+use crate::core::rules::{Isolated, LeaseRules, SyncPolicy, master_down, pulse_wait};
 use crate::core::{Rules, Terms};
 use crate::kernel::load::{self, Attached, Attachment, Fresh, LoadError};
 use crate::kernel::maps::{self, Maps};
@@ -22,7 +23,11 @@ use crate::net::netlink::{Interface, NetlinkError};
 use crate::net::pulse::{Identity, Pulses};
 use crate::net::{clock, realtime, sequence};
 use crate::pg::{OpenError, Pg};
+use crate::store::pause::PauseFile;
 use crate::store::term::{TermError, TermFile};
+
+/// How long a peer that was asked for it bears with the silence of this daemon.
+const HOLD: Nanos = Nanos::from_secs(60);
 
 /// Why the daemon does not start. Nothing was changed on the host then.
 #[derive(Debug, thiserror::Error)]
@@ -123,6 +128,10 @@ pub(super) struct Parts {
     pub adopted: bool,
     /// Where the terms are kept, and what they were at start.
     pub term_file: TermFile,
+    /// Says by being there that automatic action is paused.
+    pub pause_file: PauseFile,
+    /// What an earlier run left in force.
+    pub adopted_order: Order,
     pub terms: Terms,
     pub memory: String,
     /// To be kept once nothing can fail any more.
@@ -176,6 +185,7 @@ pub(super) async fn parts(settings: &Settings) -> Result<Parts, BuildError> {
     maps.configure(settings)?;
     let Attachment { mode: attached, adopted } =
         load::attach(&mut ebpf, &node.bpffs, &node.instance, &node.interface, settings.xdp_mode)?;
+    let adopted_order = maps.current_order()?;
     let pulses = settings.pulse.as_ref().map(|pulse| {
         let identity = Identity {
             source: node.address,
@@ -201,6 +211,8 @@ pub(super) async fn parts(settings: &Settings) -> Result<Parts, BuildError> {
         attached,
         adopted,
         term_file,
+        pause_file: PauseFile::new(&node.state_dir, &node.instance),
+        adopted_order,
         terms,
         memory,
         fresh,
@@ -215,6 +227,20 @@ fn lock(path: &Path, instance: &str) -> Result<Flock<File>, BuildError> {
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(path).map_err(failed)?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock)
         .map_err(|_| BuildError::Running { instance: instance.to_owned(), path: path.to_owned() })
+}
+
+/// The lease protocol: with pulses, and where there is a PostgreSQL to guard.
+fn lease_rules(settings: &Settings) -> Option<LeaseRules> {
+    let (pulse, lease, _) = (settings.pulse.as_ref()?, settings.lease.as_ref()?, settings.postgres.as_ref()?);
+    let nanos = |duration: std::time::Duration| Nanos(duration.as_nanos() as u64);
+    let isolated = match lease.isolated {
+        settings::Isolated::Hold => Isolated::Hold,
+        settings::Isolated::Serve => Isolated::Serve,
+        settings::Isolated::Witness => Isolated::Witness,
+    };
+    let detection = nanos(pulse.interval).times(u64::from(pulse.threshold));
+    let greater = settings.node.address > settings.node.peer;
+    Some(LeaseRules::new(detection, greater, nanos(lease.hang), HOLD, isolated))
 }
 
 /// The core's view of the settings.
@@ -244,10 +270,11 @@ pub fn rules(settings: &Settings) -> Rules {
         postgres: settings.postgres.is_some(),
         sync: match settings.postgres.as_ref().map(|postgres| postgres.sync) {
             Some(Sync::Required) => SyncPolicy::Required,
+            Some(Sync::Preferred) => SyncPolicy::Preferred,
             Some(Sync::Off) | None => SyncPolicy::Off,
         },
-        max_lag: 16 << 20,
-        lease: None,
+        max_lag: settings.postgres.as_ref().map_or(0, |postgres| postgres.max_lag),
+        lease: lease_rules(settings),
         probe_fall: settings.postgres.as_ref().map_or(1, |postgres| postgres.probe_fall),
     }
 }

@@ -16,13 +16,26 @@ use super::repeated::Repeated;
 use crate::config::settings::Node;
 
 /// What can be asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "cmd", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Request {
     /// How is it?
     Status,
     /// Hand the service to the peer.
     Switchover,
+    /// Take over, whatever the peer does.
+    Failover {
+        /// Why, for the log.
+        reason: String,
+    },
+    /// No automatic action.
+    Pause,
+    /// Act again.
+    Resume,
+    /// This daemon will be silent for a while.
+    Hold,
+    /// Make this standby anew.
+    Reinit,
 }
 
 /// A question, and where its answer goes.

@@ -18,6 +18,7 @@ mod monitor;
 mod perform;
 mod repeated;
 mod run;
+mod witness;
 
 pub use build::{BuildError, rules};
 pub use control::{Request, ask, socket_path};

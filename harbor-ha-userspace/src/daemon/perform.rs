@@ -4,14 +4,19 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use harbor_ha_ebpf::records::Order;
+use harbor_ha_ebpf::units::Nanos;
 use tokio::sync::{Notify, mpsc};
 
 use super::build::Parts;
 use super::repeated::Repeated;
 use crate::config::settings::Settings;
+use crate::core::witness::{Answer, WitnessCall};
 use crate::core::{Action, Done, Input, Promoted, PulseState, Served, StopMode};
+use crate::kernel::load::LoadError;
 use crate::net::clock;
 use crate::pg::{self, Pg, RejoinBy, StartAs};
+use crate::witness::{Identity, Witness};
 
 /// PostgreSQL's own limit for `pg_promote`: a standby with a backlog needs its time.
 const PROMOTE_LIMIT: Duration = Duration::from_secs(60);
@@ -28,6 +33,10 @@ pub(super) struct Performer {
     said: PulseState,
     /// Adverts that cannot be sent.
     unsent: Repeated,
+    /// Maps that cannot be read or written.
+    unread: Repeated,
+    /// Where questions for the witness go.
+    witness: Option<mpsc::Sender<WitnessCall>>,
     /// Ends of short actions, to be handled before anything else.
     pub done: VecDeque<Input>,
     /// The core wants the daemon to end.
@@ -36,11 +45,19 @@ pub(super) struct Performer {
 
 impl Performer {
     pub fn new(settings: Settings, inputs: mpsc::Sender<Input>, look: Arc<Notify>) -> Self {
-        let unsent = Repeated::new(Duration::from_secs(60));
-        Self { settings, inputs, look, said: PulseState::default(), unsent, done: VecDeque::new(), exit: false }
+        let (unsent, unread) = (Repeated::new(Duration::from_secs(60)), Repeated::new(Duration::from_secs(60)));
+        let who = settings.pulse.as_ref().map(|pulse| Identity {
+            cluster_id: pulse.cluster_id,
+            vrid: settings.vrrp.vrid.as_u8(),
+            node: settings.node.address,
+        });
+        let witness = settings.witness.as_ref().zip(who).map(|(witness, who)| Witness::new(witness, who));
+        let witness = witness.map(|witness| super::witness::start(witness, inputs.clone()));
+        let (said, done) = (PulseState::default(), VecDeque::new());
+        Self { settings, inputs, look, said, unsent, unread, witness, done, exit: false }
     }
 
-    pub async fn perform(&mut self, parts: &Parts, action: Action) {
+    pub async fn perform(&mut self, parts: &mut Parts, action: Action) {
         match action {
             Action::Advert(priority) => {
                 if let Some(adverts) = &parts.adverts {
@@ -85,9 +102,10 @@ impl Performer {
                 let role = if standby { StartAs::Standby } else { StartAs::Primary };
                 Done::Start(pg.start(role).await.map(|_| ()).map_err(|error| error.to_string()))
             }),
-            Action::Rejoin { anew: _ } => self.task(parts, |why| Done::Rejoin(Err(why)), |pg| async move {
+            Action::Rejoin { anew } => self.task(parts, |why| Done::Rejoin(Err(why)), move |pg| async move {
                 // The room logs each step itself.
-                let result = pg.rejoin(RejoinBy::Anything, |_step| ()).await;
+                let by = if anew { RejoinBy::BaseBackup } else { RejoinBy::Anything };
+                let result = pg.rejoin(by, |_step| ()).await;
                 match &result {
                     Ok(done) => {
                         let (rewound, base_backup) = (done.rewound, done.base_backup.is_some());
@@ -103,7 +121,32 @@ impl Performer {
                 tracing::info!(names, ok = result.is_ok(), "synchronous_standby_names");
                 Done::SetSync(result.map(|()| names).map_err(|error| error.to_string()))
             }),
-            Action::Order(_) | Action::ReadLease | Action::Prepare | Action::Witness(_) | Action::StorePause(_) => {}
+            Action::Order(order) => self.order(parts, order),
+            Action::ReadLease => match parts.maps.lease() {
+                Ok(lease) => self.done.push_back(Input::Lease(Nanos(lease.leased_until_ns))),
+                Err(error) => self.kernel_refused(&error),
+            },
+            Action::Prepare => {
+                for &vip in &self.settings.node.vips {
+                    if let Err(error) = parts.interface.add(vip).await {
+                        tracing::warn!(%error, "address not put up ahead of time");
+                    }
+                }
+            }
+            Action::Witness(call) => {
+                let full = self.witness.as_ref().is_none_or(|witness| witness.try_send(call).is_err());
+                if full {
+                    let answer = Answer::Unreachable("it has not answered the questions before".to_owned());
+                    let asked = clock::now();
+                    self.done.push_back(Input::Done(Done::Witness { call, asked, answer }));
+                }
+            }
+            Action::StorePause(paused) => {
+                tracing::warn!(paused, "automatic action");
+                if let Err(error) = parts.pause_file.set(paused) {
+                    tracing::error!(%error, paused, "that automatic action is paused cannot be kept over restarts");
+                }
+            }
             Action::StoreTerms(terms) => {
                 let (file, inputs) = (parts.term_file.clone(), self.inputs.clone());
                 tokio::spawn(async move {
@@ -145,6 +188,26 @@ impl Performer {
                 }
             }
             Action::Exit => self.exit = true,
+        }
+    }
+
+    /// The kernel's gate does as it is told before the next action begins.
+    fn order(&mut self, parts: &mut Parts, order: Order) {
+        // The promise after the order: what the kernel echoed until then is in it.
+        let read = parts.maps.order(&order).and_then(|()| parts.maps.lease());
+        match read {
+            Ok(lease) => {
+                tracing::debug!(?order, "ordered");
+                let promise_until = Nanos(lease.promise_until_ns);
+                self.done.push_back(Input::Done(Done::Ordered { order, promise_until }));
+            }
+            Err(error) => self.kernel_refused(&error),
+        }
+    }
+
+    fn kernel_refused(&mut self, error: &LoadError) {
+        if self.unread.is_due() {
+            tracing::error!(%error, "the kernel's maps");
         }
     }
 

@@ -20,10 +20,11 @@ use super::perform::Performer;
 use super::repeated::Repeated;
 use crate::config::settings::Settings;
 use crate::core::{Actions, Adopted, Command, Core, Input};
+use crate::kernel::load::LoadError;
 use crate::kernel::maps::PEER;
 use crate::net::clock;
 use crate::net::netlink::Seen;
-use crate::observe::status::{Heard, Status, rejects};
+use crate::observe::status::{GateView, Heard, Status, rejects};
 use crate::pg::Pg;
 
 /// Inputs that may wait for the loop: tasks and the monitor send a few a second, and wait when it is full.
@@ -53,7 +54,8 @@ pub async fn run(settings: Settings) -> Result<(), BuildError> {
     tokio::spawn(parts.interface.clone().watch(settings.node.address, vips, watch));
     let mut lost = None;
     let mut performer = Performer::new(settings.clone(), inputs, look);
-    let mut core = Core::new(build::rules(&settings), parts.terms, Adopted::default(), clock::now());
+    let adopted = Adopted { order: parts.adopted_order, paused: parts.pause_file.is_set() };
+    let mut core = Core::new(build::rules(&settings), parts.terms, adopted, clock::now());
     let mut out = Actions::default();
     let mut terminate = signal(SignalKind::terminate()).expect("SIGTERM can be caught");
     let mut interrupt = signal(SignalKind::interrupt()).expect("SIGINT can be caught");
@@ -129,7 +131,7 @@ pub async fn run(settings: Settings) -> Result<(), BuildError> {
         core.handle(clock::now(), input, &mut out);
         for action in out.drain().collect::<Vec<_>>() {
             tracing::trace!(?action, "action");
-            performer.perform(&parts, action).await;
+            performer.perform(&mut parts, action).await;
         }
     }
     notify(&[NotifyState::Stopping]);
@@ -206,13 +208,35 @@ fn notify(states: &[NotifyState<'_>]) {
 
 /// Answers; a request that is a command comes back.
 fn answer(ask: Ask, core: &Core, parts: &Parts, settings: &Settings) -> Option<Command> {
+    let accepted = serde_json::json!({"accepted": true});
     let (answer, command) = match ask.request {
         Request::Status => (status(core, parts, settings), None),
-        Request::Switchover => (serde_json::json!({"accepted": true}), Some(Command::Switchover)),
+        Request::Switchover => (accepted, Some(Command::Switchover)),
+        Request::Failover { reason } => {
+            tracing::warn!(reason, "an operator forces the takeover");
+            (accepted, Some(Command::Failover))
+        }
+        Request::Pause => (accepted, Some(Command::Pause)),
+        Request::Resume => (accepted, Some(Command::Resume)),
+        Request::Hold => (accepted, Some(Command::Hold)),
+        Request::Reinit => (accepted, Some(Command::Reinit)),
     };
     // A client that left does not want it.
     let _gone = ask.answer.send(answer);
     command
+}
+
+/// The gate as the kernel sees it at this instant.
+fn gate(parts: &Parts, now: Nanos) -> Option<GateView> {
+    let maps = &parts.maps;
+    let read = || Ok::<_, LoadError>((maps.current_order()?, maps.signs()?, maps.lease()?, maps.gate_stats()?));
+    match read() {
+        Ok((order, signs, lease, stats)) => Some(GateView::new(now, &order, &signs, &lease, stats)),
+        Err(error) => {
+            tracing::warn!(%error, "status of the gate");
+            None
+        }
+    }
 }
 
 fn status(core: &Core, parts: &Parts, settings: &Settings) -> Value {
@@ -236,6 +260,7 @@ fn status(core: &Core, parts: &Parts, settings: &Settings) -> Value {
         adverts_heard: heard(Source::Advert),
         pulses_heard: heard(Source::Pulse),
         rejects: rejects(parts.maps.stats(PEER).unwrap_or_default()),
+        gate: settings.lease.as_ref().and(settings.postgres.as_ref()).and_then(|_| gate(parts, now)),
         strangers: parts.maps.strangers().map_or(0, |stats| stats.reject_source),
     };
     serde_json::to_value(&status).unwrap_or_else(|error| serde_json::json!({"error": error.to_string()}))

@@ -12,13 +12,10 @@ use harbor_ha_ebpf::records::{
 use harbor_ha_ebpf::wire::siphash::Key;
 
 use super::load::LoadError;
-use crate::config::settings::{HANG, Settings, VrrpVersion};
+use crate::config::settings::{Settings, VrrpVersion};
 
 /// The pair has one peer, at this index.
 pub const PEER: u32 = 0;
-
-/// Whether the core gives orders to the gate. Without them it would shut every service, so it is not asked.
-const GATE_ORDERED: bool = false;
 
 /// Every map that userspace touches.
 pub struct Maps {
@@ -218,8 +215,8 @@ fn config(settings: &Settings) -> Config {
         config.pulse_port = pulse.port;
         config.pulse_interval_ns = pulse.interval.as_nanos() as u64;
         config.cluster_id = pulse.cluster_id;
-        config.hang_ns = HANG.as_nanos() as u64;
-        if GATE_ORDERED {
+        config.hang_ns = settings.lease.as_ref().map_or(0, |lease| lease.hang.as_nanos() as u64);
+        if settings.postgres.is_some() {
             config.accept |= accept::GATE;
         }
         // As many as the configuration allows: `VIPS_MAX` is the limit of an advert too.

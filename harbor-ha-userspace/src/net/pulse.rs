@@ -255,11 +255,7 @@ impl Sender {
     fn tell_kernel(&mut self, now: Nanos) -> bool {
         let sign = Nanos(self.shared.alive_ns.load(Ordering::Relaxed).min(now.0));
         self.pulse.userspace_age_us = u32::try_from(now.since(sign).0 / 1000).unwrap_or(u32::MAX);
-        let signs = Signs {
-            sign_ns: sign.0,
-            sent: self.pulse.sequence,
-            asked: self.asked,
-        };
+        let signs = Signs { sign_ns: sign.0, sent: self.pulse.sequence, asked: self.asked };
         let own = Own {
             term: self.pulse.term,
             lsn: self.pulse.lsn,

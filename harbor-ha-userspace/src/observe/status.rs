@@ -1,7 +1,9 @@
 //! The answer of the status socket, one JSON object.
 
 use harbor_ha_ebpf::decide::filter::Reject;
-use harbor_ha_ebpf::records::{Detector, JITTER_SLOTS, State, Stats};
+use harbor_ha_ebpf::decide::gate::{self, Gate};
+use harbor_ha_ebpf::records::{Detector, GateStats, JITTER_SLOTS, Lease, Order, Signs, State, Stats};
+use harbor_ha_ebpf::units::Nanos;
 use serde::Serialize;
 
 use crate::core::snapshot::Snapshot;
@@ -32,8 +34,58 @@ pub struct Status {
     pub pulses_heard: Heard,
     /// Packets of the peer that were dropped, by reason; only reasons that occurred.
     pub rejects: Vec<RejectCount>,
+    /// The kernel's gate; `None` without a lease.
+    pub gate: Option<GateView>,
     /// Packets of senders that are no peer.
     pub strangers: u64,
+}
+
+/// The gate, as the kernel weighs it at the instant of the answer.
+#[derive(Clone, Debug, Serialize)]
+pub struct GateView {
+    /// `open`, or why not: `not_serving`, `higher_term`, `expired`.
+    pub state: &'static str,
+    /// How long the peer's grant lasts; 0 when it is over.
+    pub leased_ns: u64,
+    /// How long userspace's own right lasts; 0 when there is none.
+    pub solo_ns: u64,
+    /// Stamps of ours that came back.
+    pub echoes: u64,
+    /// Time in which this node was to serve and its gate was dark.
+    pub dark_ns: u64,
+    /// How often that happened.
+    pub darkenings: u64,
+    /// Packets of the virtual addresses that passed the sockets' gate.
+    pub passed: u64,
+    /// Packets of the virtual addresses that were dropped, by place and by reason; only what occurred.
+    pub dropped: Vec<RejectCount>,
+}
+
+impl GateView {
+    /// From the kernel's records.
+    pub fn new(now: Nanos, order: &Order, signs: &Signs, lease: &Lease, stats: GateStats) -> Self {
+        let left = |until: u64| until.saturating_sub(now.0);
+        let dropped = [
+            ("arp", stats.dropped_arp),
+            ("ingress", stats.dropped_ingress),
+            ("in", stats.dropped_in),
+            ("out", stats.dropped_out),
+            (Gate::NotServing.name(), stats.shut_not_serving),
+            (Gate::HigherTerm.name(), stats.shut_higher_term),
+            (Gate::Expired.name(), stats.shut_expired),
+        ];
+        let dropped = dropped.map(|(reason, count)| RejectCount { reason, count });
+        Self {
+            state: gate::state(now, order, signs, lease).name(),
+            leased_ns: left(lease.leased_until_ns),
+            solo_ns: left(gate::solo_until(order, signs)),
+            echoes: lease.echoes,
+            dark_ns: lease.dark_ns,
+            darkenings: lease.darkenings,
+            passed: stats.passed,
+            dropped: dropped.into_iter().filter(|dropped| dropped.count > 0).collect(),
+        }
+    }
 }
 
 /// The pulse thread's own count.

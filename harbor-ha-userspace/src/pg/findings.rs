@@ -192,7 +192,7 @@ fn judge(found: &mut Findings, judged: &Judged<'_>) {
     );
     let commit = text("synchronous_commit");
     found.add_if(
-        judged.sync == Sync::Required && !matches!(commit, "" | "on" | "remote_apply"),
+        judged.sync != Sync::Off && !matches!(commit, "" | "on" | "remote_apply"),
         Warning,
         "synchronous_commit",
         "is neither on nor remote_apply: commits do not wait until the standby's disk has them",

@@ -107,6 +107,7 @@ mod tests {
             name: "a".to_owned(),
             peer_name: "b".to_owned(),
             sync: Sync::Required,
+            max_lag: 0,
             keep_old: false,
             start_options: String::new(),
             probe_interval: Duration::from_secs(1),
