@@ -314,6 +314,10 @@ impl Core {
         }
         let peer_is_primary =
             role == PeerRole::Primary || self.peer.postgres.as_ref().is_some_and(|theirs| !theirs.in_recovery);
+        if peer_is_primary && !rest.standby_signal && !rest.rejoin_pending && self.outlives_peer(rest) {
+            self.outlive(now, out);
+            return;
+        }
         let has_to_rejoin = self.stalled_since.is_some() && peer_is_primary;
         if rest.standby_signal && !rest.rejoin_pending && !has_to_rejoin && !self.reinit {
             self.stalled_since = None;
@@ -362,6 +366,30 @@ impl Core {
                             so this node does not start until the peer tells"
                         .to_owned();
             }
+        }
+    }
+
+    /// The peer serves, and this node was the later primary: its writes are acknowledged, and no rejoin may undo them.
+    fn outlives_peer(&self, rest: &AtRest) -> bool {
+        if self.peer.role() == PeerRole::Primary
+            && let Some(theirs) = self.peer.pulse_term()
+        {
+            return theirs < self.terms.claim();
+        }
+        let theirs = self.peer.pulse_timeline().or_else(|| self.peer.postgres.as_ref().map(|theirs| theirs.timeline));
+        theirs.is_some_and(|theirs| theirs < rest.timeline)
+    }
+
+    /// With a lease the earlier primary hears our term, stands down, and rests: then this one starts. Without, it has to
+    /// see a primary of a later timeline first.
+    fn outlive(&mut self, now: Nanos, out: &mut Actions) {
+        self.why = format!("the peer serves, and this node was the later primary (term {})", self.terms.claim());
+        self.peer.postgres = None;
+        if self.rules.lease.is_none() {
+            self.start(false, out);
+        } else {
+            // Its daemon may be gone: then its server alone tells when it rests.
+            self.ask(now, out);
         }
     }
 

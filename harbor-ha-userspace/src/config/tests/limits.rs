@@ -309,7 +309,7 @@ fn words_are_known_or_come_with_the_nearest() {
     limits(
         "postgres.sync",
         &["\"required\"", "\"off\""],
-        &[("\"require\"", "did you mean \"required\"?"), ("\"x\"", "use \"required\" or \"off\"")],
+        &[("\"require\"", "did you mean \"required\"?"), ("\"x\"", "use \"required\", \"preferred\" or \"off\"")],
     );
     limits(
         "kernel.xdp_mode",
