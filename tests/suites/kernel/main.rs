@@ -1,6 +1,7 @@
 //! The kernel programs in the real kernel: `BPF_PROG_TEST_RUN` packet by packet, timers, pins, sockets. Root.
 // size: one program, and each of its rules against the kernel.
 
+mod gate;
 mod lease;
 
 use std::path::PathBuf;
