@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use clap::{Args, Parser, Subcommand};
 use harbor_ha_tests::lab::fault::Fault;
 use harbor_ha_tests::lab::state::State;
-use harbor_ha_tests::lab::{Lab, Options, Profile, Side, host, netns, residue, teardown};
+use harbor_ha_tests::lab::{Lab, Options, Profile, Side, cgroup, host, netns, residue, teardown};
 use harbor_ha_tests::run::{self, report};
 
 #[derive(Parser)]
@@ -189,10 +189,12 @@ fn status(which: &Which) -> Result<()> {
     Ok(())
 }
 
-/// Enters the network namespace only: `ip netns exec` would also hide `/sys/fs/bpf`.
+/// Enters the network namespace and the control group only: `ip netns exec` would also hide `/sys/fs/bpf`.
 fn exec(which: &Which, host: &str, command: &[OsString]) -> Result<()> {
     let lab = Lab::find(which.run.as_deref())?;
-    netns::enter(&lab.state().netns(host)).with_context(|| format!("`{host}` is none of a, b, c, sw"))?;
+    let name = lab.state().netns(host);
+    netns::enter(&name).with_context(|| format!("`{host}` is none of a, b, c, sw"))?;
+    std::io::Write::write_all(&mut cgroup::door(&name)?, b"0")?;
     let (program, arguments) = command.split_first().context("no command")?;
     Err(Command::new(program).args(arguments).exec()).with_context(|| format!("cannot start {program:?}"))
 }

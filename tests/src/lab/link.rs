@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
 use super::state::State;
-use super::{Side, clock, netns};
+use super::{Side, cgroup, clock, netns};
 
 /// Makes the namespaces, the switch, the cables and the addresses.
 ///
@@ -32,6 +32,7 @@ pub fn build(state: &State) -> Result<()> {
     ports += "link set pb type bridge_slave isolated on\n";
     batch(None, &outside)?;
     for name in state.namespaces() {
+        cgroup::make(&name)?;
         netns::inside(&name, no_ipv6)?;
     }
     for (host, address) in hosts() {

@@ -7,7 +7,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | [`state`] | what stands on the disk about a lab; run ids, owners, folders |
-//! | [`netns`], [`link`], [`host`] | namespaces and what runs in them; switch, ports, partition; a host's `init` |
+//! | [`netns`], [`cgroup`], [`link`], [`host`] | namespaces and what runs in them; switch, ports, partition; a host's `init` |
 //! | [`node`], [`postgres`] | a node's configuration and daemon; its PostgreSQL |
 //! | [`keepalived`] | somebody else's daemon on a node |
 //! | [`fault`] | what breaks, and the healing |
@@ -17,6 +17,7 @@
 //! | [`need`] | what a test needs, with a skip that says what is missing |
 
 pub mod capture;
+pub mod cgroup;
 pub mod clock;
 pub mod fault;
 pub mod host;

@@ -4,6 +4,7 @@
 //! teardown kill by the namespace's inode.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::host;
+use super::{cgroup, host};
 
 /// Where `ip netns` keeps it.
 pub fn path(name: &str) -> PathBuf {
@@ -58,15 +59,18 @@ pub fn inside<T: Send>(name: &str, function: impl FnOnce() -> Result<T> + Send) 
     })
 }
 
-/// A command that will run inside the namespace.
+/// A command that will run on a host: inside its namespace, and in its control group.
 ///
 /// # Errors
 /// There is no such namespace.
 pub fn command(name: &str, program: impl AsRef<std::ffi::OsStr>) -> Result<Command> {
-    let file = open(name)?;
+    let (file, door) = (open(name)?, cgroup::door(name)?);
     let mut command = Command::new(program);
-    let enter = move || Ok(setns(&file, CloneFlags::CLONE_NEWNET)?);
-    // SAFETY: the hook makes one system call; it neither allocates nor takes a lock.
+    let enter = move || {
+        (&door).write_all(b"0")?;
+        Ok(setns(&file, CloneFlags::CLONE_NEWNET)?)
+    };
+    // SAFETY: the hook makes two system calls; it neither allocates nor takes a lock.
     unsafe { command.pre_exec(enter) };
     Ok(command)
 }

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use super::postgres::Postgres;
 use super::state::{State, VIP};
-use super::{Ended, Profile, Side, host, link, netns};
+use super::{Ended, Profile, Side, cgroup, host, link, netns};
 
 /// From the start of a program to its being seen.
 const START_LIMIT: Duration = Duration::from_secs(2);
@@ -84,12 +84,13 @@ impl<'a> Node<'a> {
             fs::write(&file, text)?;
             fs::set_permissions(&file, fs::Permissions::from_mode(0o600))?;
         }
-        fs::write(self.config(), self.config_text())?;
+        fs::write(self.config(), self.config_text()?)?;
         self.postgres().prepare()
     }
 
-    fn config_text(self) -> String {
+    fn config_text(self) -> Result<String> {
         let Self { state, side } = self;
+        let cgroup = cgroup::path(&self.netns())?;
         let (home, options) = (self.home(), &state.options);
         let (home, postgres) = (home.display(), self.postgres());
         let priority = match (options.profile, side) {
@@ -108,13 +109,13 @@ impl<'a> Node<'a> {
                  password_file = \"{home}/vrrp.password\"\n\n[pulse]\nenabled = false\n"
             ),
         };
-        format!(
+        Ok(format!(
             "[node]\ninstance = \"{instance}\"\ninterface = \"eth0\"\naddress = \"{address}\"\npeer = \"{peer}\"\n\
              vips = [\"{VIP}/32\"]\nstate_dir = \"{home}/state\"\nruntime_dir = \"{home}/run\"\nbpffs = \"{bpffs}\"\n\n\
              [vrrp]\n{heartbeat}\n\
              [postgres]\ndata_dir = \"{data}\"\nbin_dir = \"{bin}\"\nsocket_dir = \"{socket}\"\nname = \"node_{side}\"\n\
              peer_name = \"node_{other}\"\nstart_options = \"{start}\"\n\n\
-             [kernel]\nxdp_mode = \"{xdp}\"\n",
+             [kernel]\nxdp_mode = \"{xdp}\"\ncgroup = \"{cgroup}\"\n",
             instance = self.instance(),
             address = state.address(side),
             peer = state.address(side.other()),
@@ -125,7 +126,8 @@ impl<'a> Node<'a> {
             other = side.other(),
             start = postgres.start_options(),
             xdp = options.xdp_mode,
-        )
+            cgroup = cgroup.display(),
+        ))
     }
 
     /// Starts the daemon, unless it runs.

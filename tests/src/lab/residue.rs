@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::Pid;
 
+use super::cgroup;
 use super::netns;
 use super::state;
 
@@ -66,6 +67,11 @@ fn with_prefix(prefix: &str) -> Vec<String> {
         }
         if netns::path(&name).exists() {
             left.push(format!("network namespace {name}"));
+        }
+        if let Ok(group) = cgroup::path(&name)
+            && group.exists()
+        {
+            left.push(format!("control group {}", group.display()));
         }
         let pins = Path::new("/sys/fs/bpf/harbor-ha").join(&name);
         if pins.exists() {

@@ -11,7 +11,7 @@ use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill};
 
 use super::state::{self, Owner, State};
-use super::{Side, netns, residue};
+use super::{Side, cgroup, netns, residue};
 
 /// Kills, unmounts, deletes.
 pub fn down(state: &State) {
@@ -32,6 +32,7 @@ pub fn down(state: &State) {
         if netns::path(&name).exists() {
             let _ = Command::new("ip").args(["netns", "del", &name]).status();
         }
+        cgroup::remove(&name);
     }
     // `state.json` goes last: whoever is killed before that leaves something that can be found again.
     for entry in fs::read_dir(state.folder()).into_iter().flatten().flatten() {

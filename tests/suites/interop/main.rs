@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use harbor_ha_tests::lab::keepalived::Keepalived;
 use harbor_ha_tests::lab::node::Status;
-use harbor_ha_tests::lab::{Lab, Options, Side, residue};
+use harbor_ha_tests::lab::{Lab, Options, Side, cgroup, residue};
 
 /// Three times the longest Master_Down_Interval here (3.96 s), and some for a busy machine.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -35,12 +35,13 @@ fn start_ours(lab: &Lab, side: Side, rest: &str) {
     let text = format!(
         "[node]\ninstance = \"{instance}\"\ninterface = \"eth0\"\naddress = \"{address}\"\npeer = \"{peer}\"\n\
          vips = [\"10.77.0.100/32\"]\nstate_dir = \"{home}/state\"\nruntime_dir = \"{home}/run\"\nbpffs = \"{bpffs}\"\n\n\
-         {rest}\n[kernel]\nxdp_mode = \"generic\"\n",
+         {rest}\n[kernel]\nxdp_mode = \"generic\"\ncgroup = \"{cgroup}\"\n",
         instance = node.instance(),
         address = node.address(),
         peer = node.peer_address(),
         home = home.display(),
         bpffs = lab.state().bpffs().display(),
+        cgroup = cgroup::path(&node.netns()).unwrap().display(),
     );
     fs::write(node.config(), text).unwrap();
     node.start_daemon().unwrap();
