@@ -25,7 +25,7 @@ use super::{
 /// Far away.
 const LONG: u64 = 60_000_000_000;
 
-fn gated() -> Kernel {
+pub fn gated() -> Kernel {
     let mut kernel = Kernel::load(3);
     let mut vips = [[0; 4]; VIPS_MAX];
     (vips[0], vips[1]) = ([10, 77, 0, 99], VIP);
@@ -49,7 +49,7 @@ impl Kernel {
 }
 
 /// TCP to an address, from the peer's side.
-fn to(destination: [u8; 4]) -> Vec<u8> {
+pub fn to(destination: [u8; 4]) -> Vec<u8> {
     let header =
         Header { source: PEER_ADDRESS, destination, protocol: ipv4::TCP, ttl: 64, payload: 20, fragment: false };
     frame(&header, &[0; 20])
