@@ -12,6 +12,13 @@ pub const GATE_OUT_PROGRAM: &str = "harbor_ha_gate_out";
 pub const GATE_IN_LINK: &str = "gate_in_link";
 /// What the pinned link of [`GATE_OUT_PROGRAM`] is called.
 pub const GATE_OUT_LINK: &str = "gate_out_link";
+/// Where the link of [`GATE_IN_PROGRAM`] is pinned until it replaces the one before; no dot, which the BPF file system
+/// keeps for itself.
+pub const GATE_IN_NEXT: &str = "gate_in_next";
+/// The same for [`GATE_OUT_PROGRAM`].
+pub const GATE_OUT_NEXT: &str = "gate_out_next";
+/// Every pin of a link.
+pub const LINKS: [&str; 5] = [XDP_LINK, GATE_IN_LINK, GATE_OUT_LINK, GATE_IN_NEXT, GATE_OUT_NEXT];
 /// Folder below the BPF file system; each instance has one of its own in it.
 pub const PIN_FOLDER: &str = "harbor-ha";
 

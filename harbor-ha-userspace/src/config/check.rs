@@ -4,7 +4,7 @@
 //! answers `None` when a problem was noted in it; it is read to its end all the same.
 
 use std::net::Ipv4Addr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use harbor_ha_ebpf::units::{Priority, Vrid};
@@ -30,7 +30,8 @@ pub(super) fn settings<'a>(document: &'a Document<'a>) -> Option<Settings> {
     let vrrp = vrrp(&vrrp_section, matches!(pulse, Some(None)), postgres_section.is_present());
     let postgres = check_postgres::postgres(&postgres_section, node.as_ref());
     let realtime = realtime(&document.section("realtime"));
-    let xdp_mode = kernel(&document.section("kernel"));
+    let kernel = kernel(&document.section("kernel"));
+    let (xdp_mode, cgroup) = kernel.unzip();
     Some(Settings {
         node: node?,
         vrrp: vrrp?,
@@ -41,6 +42,7 @@ pub(super) fn settings<'a>(document: &'a Document<'a>) -> Option<Settings> {
         postgres: postgres?,
         realtime: realtime?,
         xdp_mode: xdp_mode?,
+        cgroup: cgroup?,
     })
 }
 
@@ -311,7 +313,12 @@ fn realtime(section: &Section<'_>) -> Option<Realtime> {
     Some(Realtime { priority: priority?, lock_memory: lock_memory? })
 }
 
-fn kernel(section: &Section<'_>) -> Option<XdpMode> {
+fn kernel(section: &Section<'_>) -> Option<(XdpMode, Option<PathBuf>)> {
     let modes = [("auto", XdpMode::Auto), ("native", XdpMode::Native), ("generic", XdpMode::Generic)];
-    section.or("xdp_mode", XdpMode::Auto, |value| values::word(value, &modes))
+    let xdp_mode = section.or("xdp_mode", XdpMode::Auto, |value| values::word(value, &modes));
+    let cgroup = section.or("cgroup", None, |value| match values::string(value)? {
+        "auto" => Ok(None),
+        _ => values::path(value).map(Some),
+    });
+    Some((xdp_mode?, cgroup?))
 }

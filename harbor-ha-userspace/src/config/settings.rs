@@ -32,6 +32,8 @@ pub struct Settings {
     pub realtime: Realtime,
     /// `[kernel]`
     pub xdp_mode: XdpMode,
+    /// `[kernel]`: the control group whose sockets the gate guards; `None`: the root of the hierarchy.
+    pub cgroup: Option<PathBuf>,
 }
 
 /// Who this node is and where its things live.

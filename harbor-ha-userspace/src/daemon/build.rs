@@ -11,6 +11,7 @@ use nix::fcntl::{Flock, FlockArg};
 use crate::config::settings::{self, Settings, Sync, VrrpVersion};
 use crate::core::rules::{Isolated, LeaseRules, SyncPolicy, master_down, pulse_wait};
 use crate::core::{Rules, Terms};
+use crate::kernel::gate;
 use crate::kernel::load::{self, Attached, Attachment, Fresh, LoadError};
 use crate::kernel::maps::{self, Maps};
 use crate::kernel::own::OwnWriter;
@@ -183,9 +184,17 @@ pub(super) async fn parts(settings: &Settings) -> Result<Parts, BuildError> {
     let verdicts = maps::verdicts(&mut ebpf)?;
     let mut maps = Maps::take(&mut ebpf)?;
     maps.configure(settings)?;
+    // Before XDP, so that there is no interface on which the address answers and no gate behind it.
+    let gated = match settings.pulse {
+        Some(_) => Some(gate::attach(&mut ebpf, &node.bpffs, &node.instance, settings.cgroup.as_deref())?),
+        None => gate::detach(&node.bpffs, &node.instance).map(|()| None)?,
+    };
     let Attachment { mode: attached, adopted } =
         load::attach(&mut ebpf, &node.bpffs, &node.instance, &node.interface, settings.xdp_mode)?;
     let adopted_order = maps.current_order()?;
+    if let Some(group) = gated {
+        tracing::info!(group = %group.display(), "the sockets are gated");
+    }
     let pulses = settings.pulse.as_ref().map(|pulse| {
         let identity = Identity {
             source: node.address,

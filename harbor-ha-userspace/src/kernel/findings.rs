@@ -42,6 +42,7 @@ pub fn findings(settings: &Settings, host: &Host) -> Vec<Finding> {
     release(host, &mut report);
     capabilities(host, &mut report);
     bpf(host, &mut report);
+    cgroup(host, &mut report);
     bpffs(settings, host, &mut report);
     interface(settings, host, &mut report);
     addresses(settings, host, &mut report);
@@ -92,12 +93,9 @@ fn capabilities(host: &Host, report: &mut Report) {
 
 fn bpf(host: &Host, report: &mut Report) {
     let Bpf { array, ring_buffer, xdp, cgroup_skb, timer } = &host.bpf;
-    for (subject, fact, since) in [
-        ("bpf", array, "3.19"),
-        ("ring buffer", ring_buffer, "5.8"),
-        ("xdp", xdp, "4.8"),
-        ("cgroup-skb", cgroup_skb, "4.10"),
-    ] {
+    let gated = host.cgroup.as_ref().map(|_| ("cgroup-skb", cgroup_skb, "4.10"));
+    let needed = [("bpf", array, "3.19"), ("ring buffer", ring_buffer, "5.8"), ("xdp", xdp, "4.8")];
+    for (subject, fact, since) in needed.into_iter().chain(gated) {
         match fact {
             Ok(true) => report.ok(subject, "tried, works"),
             Ok(false) => {
@@ -137,6 +135,14 @@ fn bpf_timer(host: &Host, timer: &Result<bool, Unreadable>, report: &mut Report)
             report.warning(subject, format!("could not be tried: {why}; assumed from the version, {release}"));
         }
         (Err(why), _) => report.error(subject, format!("could not be tried: {why}; assumed missing, and {needed}")),
+    }
+}
+
+fn cgroup(host: &Host, report: &mut Report) {
+    match &host.cgroup {
+        None => report.ok("gate", "not asked for (pulse.enabled = false): nothing fences this node"),
+        Some(Ok(path)) => report.ok("gate", format!("guards the sockets of `{}`", path.display())),
+        Some(Err(why)) => report.error("gate", why.to_string()),
     }
 }
 

@@ -19,6 +19,7 @@ use aya::{Ebpf, EbpfError, EbpfLoader};
 use harbor_ha_ebpf::names;
 use harbor_ha_ebpf::records::{Config, GateStats, Lease, Order, Own, PeerConfig, Secrets, Signs, Stats, TimedDetector};
 
+use super::cgroup::CgroupError;
 use super::link::{self, XdpHook};
 use crate::config::settings::XdpMode as Wanted;
 
@@ -82,6 +83,25 @@ pub enum LoadError {
         name: &'static str,
         /// What aya says.
         source: MapError,
+    },
+    /// The gate's programs.
+    #[error("cannot attach the gate to control group `{path}`: {}; another kernel.cgroup may do", in_full(source))]
+    Gate {
+        /// The group.
+        path: PathBuf,
+        /// What aya says.
+        source: ProgramError,
+    },
+    /// The group that the gate shall guard.
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
+    /// A pin that cannot be exchanged or removed.
+    #[error("cannot exchange the pin `{path}`: {source}")]
+    Rename {
+        /// The pin.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
     },
     /// The link.
     #[error("cannot replace the program of the pinned link: {0}")]
@@ -147,9 +167,9 @@ impl Drop for Fresh {
     }
 }
 
-/// Every pin of an instance, the link first: without it no packet touches the maps.
+/// Every pin of an instance, the links first: without them no packet touches the maps.
 fn pins() -> impl Iterator<Item = &'static str> {
-    std::iter::once(names::XDP_LINK).chain(names::map::PINNED)
+    names::LINKS.into_iter().chain(names::map::PINNED)
 }
 
 /// How the program is attached; shown in `status`.

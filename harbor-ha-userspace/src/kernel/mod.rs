@@ -1,6 +1,8 @@
 //! The kernel as this host has it: what it can do, and what of ours is in it.
 
+pub mod cgroup;
 pub mod findings;
+pub mod gate;
 mod link;
 pub mod load;
 pub mod maps;

@@ -9,7 +9,7 @@ use std::fmt;
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use aya::maps::MapType;
 use aya::programs::{ProgramError, ProgramType};
@@ -17,8 +17,8 @@ use aya::sys::{BpfHelper, SyscallError, is_helper_supported, is_map_supported, i
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
-use super::link;
 pub use super::link::{Attached, Interface, Link, XdpHook};
+use super::{cgroup, link};
 use crate::config::settings::Settings;
 
 /// Why a fact could not be read.
@@ -67,6 +67,8 @@ pub struct Host {
     pub foreign_postgres: bool,
     /// What bpf(2) allowed.
     pub bpf: Bpf,
+    /// The control group that the gate guards; `None` without pulses, and so without a gate.
+    pub cgroup: Option<Result<PathBuf, Unreadable>>,
     /// Whether a BPF file system is mounted at `node.bpffs`.
     pub bpffs: Result<bool, Unreadable>,
     /// All interfaces of this network namespace.
@@ -89,6 +91,7 @@ impl Host {
             capabilities: capabilities(),
             foreign_postgres: foreign_postgres(settings),
             bpf: bpf(),
+            cgroup: settings.pulse.as_ref().map(|_| cgroup(settings.cgroup.as_deref())),
             bpffs: is_bpffs(&settings.node.bpffs),
             interfaces: link::interfaces(),
             link: link::link(&settings.node.interface),
@@ -275,6 +278,10 @@ fn bpf() -> Bpf {
     }
 }
 
+fn cgroup(wanted: Option<&Path>) -> Result<PathBuf, Unreadable> {
+    cgroup::open(wanted).map(|(_, path)| path).map_err(|why| Unreadable(why.to_string()))
+}
+
 fn is_bpffs(path: &Path) -> Result<bool, Unreadable> {
     Ok(statfs(path)?.filesystem_type() == BPF_FS_MAGIC)
 }
@@ -348,6 +355,7 @@ mod tests {
             capabilities: capabilities(),
             foreign_postgres: false,
             bpf: bpf(),
+            cgroup: Some(cgroup(Some(Path::new("/proc")))),
             bpffs: is_bpffs(Path::new("/proc")),
             interfaces: link::interfaces(),
             link: link::link("lo"),
@@ -358,6 +366,7 @@ mod tests {
         assert_eq!(policy(), before);
         assert!(host.release.is_ok() && host.capabilities.is_ok());
         assert_eq!(host.bpffs, Ok(false));
+        assert!(host.cgroup.is_some_and(|found| found.is_err()));
         assert!(is_bpffs(Path::new("/nowhere")).is_err());
     }
 }

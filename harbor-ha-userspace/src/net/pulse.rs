@@ -334,13 +334,14 @@ mod tests {
     fn the_kernel_hears_of_a_pulse_before_it_leaves_and_the_peer_what_the_kernel_may_echo() {
         let ear = Ear(Arc::default(), Signs { sent: 501, asked: 40, ..Signs::default() });
         let (pulses, peer) = pulses(13, 1000, &ear);
-        pulses.alive(Nanos(2_000));
+        let sign = clock::now();
+        pulses.alive(sign);
         pulses.say(PulseState { flags: 1, term: 4, timeline: 3, lsn: 2, system_identifier: 9 }, true);
         let heard = hear(&peer);
         let (own, signs) = ear.0.lock().unwrap()[0];
-        assert_eq!((signs.sent, signs.asked, signs.sign_ns), (heard.sequence, 41, 2_000));
+        assert_eq!((signs.sent, signs.asked, signs.sign_ns), (heard.sequence, 41, sign.0));
         assert_ne!(signs.sent & 1, 501 & 1, "the element that nobody reads is written");
         assert_eq!(own, Own { term: 4, lsn: 2, system_identifier: 9, timeline: 3, flags: 1 });
-        assert_eq!((heard.echo_ns, u64::from(heard.userspace_age_us)), (77, ((heard.stamp_ns - 2_000) / 1000).min(u64::from(u32::MAX))));
+        assert_eq!((heard.echo_ns, u64::from(heard.userspace_age_us)), (77, (heard.stamp_ns - sign.0) / 1000));
     }
 }

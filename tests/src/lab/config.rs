@@ -8,7 +8,7 @@ use super::{Profile, Side};
 /// Whether the daemon of this tree knows `[kernel] cgroup`: it refuses unknown keys.
 ///
 /// The lab has the cgroups and the witness servers in any case; these are only whether the daemon is told of them.
-pub const DAEMON_KNOWS_THE_GATE: bool = false;
+pub const DAEMON_KNOWS_THE_GATE: bool = true;
 /// Whether it knows `[lease]` and `[witness]`.
 pub const DAEMON_KNOWS_THE_LEASE: bool = true;
 

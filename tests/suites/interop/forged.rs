@@ -2,13 +2,13 @@
 //! `harbor-ha status --json` tells it, and none moves the address.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use harbor_ha_ebpf::units::Priority;
 use harbor_ha_ebpf::wire::ipv4::{self, Header};
-use harbor_ha_ebpf::wire::pulse::{self, Pulse};
+use harbor_ha_ebpf::wire::pulse::{self, Pulse, flag};
 use harbor_ha_ebpf::wire::siphash::Key;
 use harbor_ha_ebpf::wire::vrrp::{self, Outgoing};
 use harbor_ha_tests::lab::need::{self, LAB};
@@ -126,6 +126,26 @@ impl Victim<'_> {
     }
 }
 
+/// What arrives at a node's pulse port, where no program of ours takes it first.
+fn pulse_socket(lab: &Lab, side: Side) -> UdpSocket {
+    let open = || Ok(UdpSocket::bind((lab.state().address(side), PORT))?);
+    let socket = netns::inside(&lab.state().netns(side.name()), open).unwrap();
+    socket.set_read_timeout(Some(LIMIT)).unwrap();
+    socket
+}
+
+/// The answer of the other node's kernel to the pulse with this sequence; its daemon's own pulses come by the same port.
+fn answer_to(socket: &UdpSocket, sequence: u64) -> Pulse {
+    loop {
+        let mut bytes = [0; pulse::LENGTH];
+        socket.recv(&mut bytes).expect("an answer");
+        let heard = pulse::parse(&bytes, Key::from_bytes(KEY)).expect("authentic");
+        if heard.is_reflection() && heard.sequence == sequence {
+            return heard;
+        }
+    }
+}
+
 const TEST: &str = "each_wrong_packet_on_the_wire_is_counted_under_its_own_reason";
 
 #[test]
@@ -198,6 +218,8 @@ fn run(lab: &Lab) {
         ("interval", sealed(&Pulse { threshold: 0, ..good_pulse(100) })),
         ("magic", datagram(&[0; pulse::LENGTH])),
         ("length", datagram(&[0; pulse::LENGTH - 1])),
+        // An answer to a question that is yet to be asked.
+        ("reflection", sealed(&Pulse { flags: flag::REFLECTION, ..good_pulse(u64::MAX) })),
     ] {
         peer.send(b, ipv4::UDP, 255, &message);
         victim.counts(reason);
@@ -216,7 +238,10 @@ fn run(lab: &Lab) {
     peer.send(b, ipv4::VRRP, 255, &good);
     let status = until(lab, Side::A, "the owner's advert is obeyed", |status| !status.is("/vip"));
     assert_eq!(status.number("/adverts_heard/arrivals"), Some(1));
+    let answers = pulse_socket(lab, Side::B);
     peer.send(b, ipv4::UDP, 255, &sealed(&good_pulse(100)));
+    let answer = answer_to(&answers, 100);
+    assert_eq!((answer.vrid, answer.priority, answer.threshold, answer.echo_ns), (51, 100, 5, 0), "{answer:?}");
     until(lab, Side::A, "one pulse", |status| status.number("/pulses_heard/arrivals") == Some(1));
     for sequence in [100, 99, 0] {
         peer.send(b, ipv4::UDP, 255, &sealed(&good_pulse(sequence)));

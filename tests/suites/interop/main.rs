@@ -35,12 +35,13 @@ fn start_ours(lab: &Lab, side: Side, rest: &str) {
     let text = format!(
         "[node]\ninstance = \"{instance}\"\ninterface = \"eth0\"\naddress = \"{address}\"\npeer = \"{peer}\"\n\
          vips = [\"10.77.0.100/32\"]\nstate_dir = \"{home}/state\"\nruntime_dir = \"{home}/run\"\nbpffs = \"{bpffs}\"\n\n\
-         {rest}\n[kernel]\nxdp_mode = \"generic\"\n",
+         {rest}\n[kernel]\nxdp_mode = \"generic\"\ncgroup = \"{cgroup}\"\n",
         instance = node.instance(),
         address = node.address(),
         peer = node.peer_address(),
         home = home.display(),
         bpffs = lab.state().bpffs().display(),
+        cgroup = node.cgroup().unwrap().display(),
     );
     fs::write(node.config(), text).unwrap();
     node.start_daemon().unwrap();

@@ -305,6 +305,11 @@ fn postgresql_has_its_ranges() {
 }
 
 #[test]
+fn the_gate_guards_the_whole_host_or_a_folder() {
+    limits("kernel.cgroup", &["\"auto\"", "\"/sys/fs/cgroup/pg\""], &[("\"pg\"", "is relative")]);
+}
+
+#[test]
 fn words_are_known_or_come_with_the_nearest() {
     limits(
         "postgres.sync",

@@ -50,6 +50,7 @@ fn good() -> Host {
         capabilities: Ok(Capabilities::of(&ALL)),
         foreign_postgres: true,
         bpf: Bpf { array: Ok(true), ring_buffer: Ok(true), xdp: Ok(true), cgroup_skb: Ok(true), timer: Ok(true) },
+        cgroup: Some(Ok("/sys/fs/cgroup".into())),
         bpffs: Ok(true),
         interfaces: Ok(vec![interface("lo", Ipv4Addr::LOCALHOST), interface("eth0", ADDRESS)]),
         link: Ok(Some(Link { up: true, running: true, ethernet: true, mtu: Some(1500), xdp: Vec::new() })),
@@ -94,7 +95,7 @@ fn wrong_once(level: Level, words: &[&str], change: impl FnOnce(&mut Settings, &
 #[test]
 fn a_host_that_has_everything_is_ok_in_every_point() {
     assert_eq!(wrong(Level::Error, |_, _| {}), Vec::<String>::new());
-    assert_eq!(findings(&settings(), &good()).len(), 15);
+    assert_eq!(findings(&settings(), &good()).len(), 16);
 }
 
 #[test]
@@ -301,4 +302,14 @@ fn facts_that_cannot_be_read_are_findings_and_hide_no_other() {
     let subjects: Vec<_> = found.iter().map(|text| text.split(':').next().unwrap()).collect();
     assert_eq!(subjects, ["kernel", "interface", "addresses", "clock"]);
     assert!(found[0].ends_with("could not be read: a; check it by hand"));
+}
+
+#[test]
+fn the_gate_is_asked_for_with_pulses_only() {
+    wrong_once(Level::Error, &["gate", "no folder of a cgroup2"], |_, host| {
+        host.cgroup = Some(unreadable("`/proc` is no folder of a cgroup2 file system"));
+    });
+    wrong_once(Level::Error, &["cgroup-skb", "4.10"], |_, host| host.bpf.cgroup_skb = Ok(false));
+    let without = wrong(Level::Error, |_, host| (host.cgroup, host.bpf.cgroup_skb) = (None, Ok(false)));
+    assert_eq!(without, Vec::<String>::new());
 }
