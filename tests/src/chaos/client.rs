@@ -1,8 +1,8 @@
 //! The clients of a chaos run: each a process on its host that reads and writes through the virtual address.
 //!
-//! A `set` client inserts numbered rows and looks whether its last acknowledged one is still there. A `bank` client moves
-//! money between accounts in transactions and looks at the sum. What is acknowledged is told to the parent at once; what is
-//! not is forgotten, as its fate is unknown, and never tried again under its number.
+//! A `set` client inserts numbered rows and looks whether its last acknowledged one is still there. A `bank` client
+//! moves money between accounts in transactions and looks at the sum. What is acknowledged is told to the parent at
+//! once; what is not is forgotten, as its fate is unknown, and never tried again under its number.
 
 use std::time::Duration;
 
@@ -82,7 +82,8 @@ pub fn tables() -> Vec<String> {
     let accounts = format!("INSERT INTO accounts SELECT id, {BALANCE} FROM generate_series(1, {ACCOUNTS}) AS id");
     [
         "CREATE TABLE accounts (id int PRIMARY KEY, balance bigint NOT NULL CHECK (balance >= 0))",
-        "CREATE TABLE transfers (id bigint PRIMARY KEY, payer int NOT NULL, payee int NOT NULL, amount bigint NOT NULL)",
+        "CREATE TABLE transfers (id bigint PRIMARY KEY, payer int NOT NULL, payee int NOT NULL, \
+         amount bigint NOT NULL)",
         "GRANT SELECT, INSERT ON transfers TO lab_writer",
         "GRANT SELECT, UPDATE ON accounts TO lab_writer",
     ]

@@ -1,10 +1,10 @@
 //! Random faults together, on the real thing, judged from outside.
 //!
-//! A seed makes the plan of each round ([`plan`]): one to three faults, on either node, healed after a random time. Clients
-//! on all three hosts write and read meanwhile ([`client`], [`crowd`]), observers ask who serves
-//! ([`crate::lab::observer`]). After the healing the cluster must come back without a human, and then what the clients
-//! were told is held against what is there ([`mod@judge`]). The clients know nothing of the faults, the judge nothing of
-//! the daemon but whether it says that it is well.
+//! A seed makes the plan of each round ([`plan`]): one to three faults, on either node, healed after a random time.
+//! Clients on all three hosts write and read meanwhile ([`client`], [`crowd`]), observers ask who serves
+//! ([`crate::lab::observer`]). After the healing the cluster must come back without a human, and then what the
+//! clients were told is held against what is there ([`mod@judge`]). The clients know nothing of the faults, the judge
+//! nothing of the daemon but whether it says that it is well.
 
 pub mod client;
 pub mod crowd;
@@ -71,11 +71,13 @@ impl<'a> Chaos<'a> {
         let may_be_two = options.isolated == Isolated::Serve && !witness;
         let mut round = Round { number, may_be_two, ..Round::default() };
         self.wait_clients(begun).context("before the first fault")?;
-        let from_ns = clock::now_ns();
-        let plan = plan::round(self.seed, number, witness);
+        let serves = self.lab.primary().context("before the first fault")?;
+        round.primary = Some(serves);
+        let mut plan = plan::round(self.seed, number, witness);
+        plan.iter_mut().for_each(|it| it.deed = it.deed.as_if(serves));
         let names: Vec<String> = plan.iter().map(|it| it.deed.to_string()).collect();
-        let serves = self.lab.primary().map_or("nobody", Side::name);
         self.lab.say(&format!("round {number}: {}; {serves} serves", names.join(" + ")));
+        let from_ns = clock::now_ns();
         self.act(&plan, from_ns, &mut round)?;
         self.lab.heal()?;
         self.off.clear();
@@ -219,7 +221,7 @@ impl<'a> Chaos<'a> {
         std::fs::create_dir_all(&folder)?;
         let two: Vec<_> = rounds.iter().flat_map(|round| &round.violations.two_servers).collect();
         let failed: Vec<_> = rounds.iter().filter(|it| !it.complaints().is_empty()).map(|it| it.span_ns).collect();
-        // Hours of what went well would be gigabytes; what happened since the last judged round is of the one that broke off.
+        // Hours of what went well would be gigabytes. After the last judged round: of one that broke off.
         let judged_ns = rounds.last().map_or(0, |round| round.span_ns.1);
         let wanted = |at_ns: u64| at_ns > judged_ns || failed.iter().any(|(from, to)| (*from..=*to).contains(&at_ns));
         let mut answers = self.observers.answers();

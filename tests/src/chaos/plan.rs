@@ -1,4 +1,7 @@
 //! What shall happen in a round: a function of the seed and the round's number, and of nothing else.
+//!
+//! A plan is written for a round that begins with a as the primary; [`Deed::as_if`] turns it round for one that begins with
+//! b. So a round means the same in the middle of a long run and alone in a fresh lab, where it is run again.
 
 use std::fmt;
 
@@ -19,6 +22,16 @@ pub enum Deed {
     Break(Fault, Side),
     /// The primary of that moment is told to hand over: no fault, but it meets one.
     Switchover,
+}
+
+impl Deed {
+    /// The same deed when this node is the primary.
+    pub fn as_if(self, primary: Side) -> Self {
+        match self {
+            Self::Break(fault, side) if primary == Side::B => Self::Break(fault, side.other()),
+            other => other,
+        }
+    }
 }
 
 impl fmt::Display for Deed {
@@ -108,6 +121,13 @@ mod tests {
         assert_eq!(round(7, 3, true), round(7, 3, true));
         assert_ne!(round(7, 3, true), round(7, 4, true));
         assert_ne!(round(7, 3, true), round(8, 3, true));
+    }
+
+    #[test]
+    fn a_plan_is_turned_round_for_the_other_primary() {
+        let deed = Deed::Break(Fault::Hang, Side::A);
+        assert_eq!((deed.as_if(Side::A), deed.as_if(Side::B)), (deed, Deed::Break(Fault::Hang, Side::B)));
+        assert_eq!(Deed::Switchover.as_if(Side::B), Deed::Switchover);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use serde_json::{Value, json};
 
 use super::judge::Findings;
+use crate::lab::Side;
 use crate::lab::observer::Violations;
 
 /// A round, judged.
@@ -16,6 +17,8 @@ pub struct Round {
     pub span_ns: (u64, u64),
     /// The configuration allows two servers: `isolated = "serve"` and no witness. They are told and judged by nobody.
     pub may_be_two: bool,
+    /// Who served when it began.
+    pub primary: Option<Side>,
     /// What was done, with the times for which it lasted.
     pub deeds: Vec<String>,
     /// Acknowledged writes.
@@ -62,8 +65,9 @@ impl Round {
     pub fn line(&self) -> String {
         let time = |ns: Option<u64>| ns.map_or_else(|| "never".into(), seconds);
         let mut text = format!(
-            "round {:<3} {}  | first write {}, dark {} | {} acked, {} lost | two servers {} (late {}) | healthy {}",
+            "round {:<3} {} serves: {}  | first write {}, dark {} | {} acked, {} lost | two servers {} (late {}) | healthy {}",
             self.number,
+            self.primary.map_or("nobody", Side::name),
             self.deeds.join(" + "),
             time(self.first_write_ns),
             seconds(self.dark_ns),
@@ -85,7 +89,7 @@ impl Round {
     fn json(&self) -> Value {
         let ms = |ns: Option<u64>| ns.map(|ns| ns as f64 / 1e6);
         json!({
-            "round": self.number, "deeds": self.deeds, "acked": self.acked, "lost": self.lost(),
+            "round": self.number, "primary": self.primary, "deeds": self.deeds, "acked": self.acked, "lost": self.lost(),
             "first_write_ms": ms(self.first_write_ns), "dark_ms": ms(Some(self.dark_ns)),
             "healthy_ms": ms(self.healthy_ns), "gone": self.findings.gone, "wrong_sums": self.findings.wrong_sums,
             "two_servers": self.violations.two_servers.len(), "late": self.violations.late,

@@ -58,7 +58,8 @@ pub(super) fn text(node: Node<'_>) -> String {
     if let (true, Ok(cgroup)) = (DAEMON_KNOWS_THE_GATE, node.cgroup()) {
         text += &format!("cgroup = \"{}\"\n", cgroup.display());
     }
-    if DAEMON_KNOWS_THE_LEASE {
+    // Without pulses there is no lease, and nothing to ask a witness.
+    if DAEMON_KNOWS_THE_LEASE && options.profile == Profile::Harbor {
         text += &guard(options.witness, options.isolated.name());
     }
     if !options.realtime {

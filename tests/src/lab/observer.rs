@@ -67,10 +67,13 @@ pub struct Violations {
     pub standby: usize,
 }
 
-/// Judges the answers to questions sent at or after an instant, by all answers.
+/// Judges the answers to questions sent at or after an instant, by each other.
+///
+/// Not by earlier ones: where a newer timeline was lost once, all that the older one's server says afterwards is older
+/// than that, and it was told when it happened.
 pub fn violations(answers: &[Answer], since_ns: u64) -> Violations {
     let mut first: HashMap<(u32, Side), u64> = HashMap::new();
-    for answer in answers.iter().filter(|answer| !answer.standby) {
+    for answer in answers.iter().filter(|answer| !answer.standby && answer.sent_ns >= since_ns) {
         let at = first.entry((answer.timeline, answer.by)).or_insert(u64::MAX);
         *at = answer.received_ns.min(*at);
     }
@@ -248,7 +251,8 @@ mod tests {
         let old = answer(Side::A, 1, 31, 32);
         let list = [answer(Side::A, 1, 0, 10), answer(Side::B, 2, 20, 30), old];
         assert_eq!(violations(&list, 0).two_servers, [old]);
-        assert!(violations(&list, 32).two_servers.is_empty(), "an earlier round's");
+        assert_eq!(violations(&list, 20).two_servers, [old]);
+        assert!(violations(&list, 21).two_servers.is_empty(), "the newer one is of an earlier round");
         // Asked a moment earlier, it may have answered before the new one did.
         let found = violations(&[answer(Side::B, 2, 20, 30), answer(Side::A, 1, 29, 32)], 0);
         assert_eq!((found.two_servers.len(), found.late), (0, 1));

@@ -1,8 +1,8 @@
 //! A pool of connections that were open before a fault: how long until their client notices, and is served again.
 //!
 //! Opened through the virtual address from the client host, a third each: idle, waiting for a reply, busy with small
-//! queries. Nothing helps the client: no keepalives, no limits of its own. What it learns, it learns from the network: a
-//! reset, an end, an error. A dead machine says none of these, and the client that only waits never learns.
+//! queries. Nothing helps the client: no keepalives, no limits of its own. What it learns, it learns from the
+//! network: a reset, an end, an error. A dead machine says none of these, and the client that only waits never learns.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,4 +1,5 @@
-//! The third party: a real etcd or Redis on a host of its own, which both nodes reach when they do not reach each other.
+//! The third party: a real etcd or Redis on a host of its own, which both nodes reach also when they have lost each
+//! other.
 
 use std::ffi::OsString;
 use std::fs;
