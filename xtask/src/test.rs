@@ -1,4 +1,4 @@
-//! `cargo xtask test`: the pure tests for everyone, then the suites that need root.
+//! `cargo xtask test`: the pure tests for everyone, then the suites that need root or other servers.
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -15,6 +15,8 @@ pub enum Suite {
     Pure,
     /// Root: the programs in the kernel, pins, timers.
     Kernel,
+    /// etcd, Redis: the witness against real servers.
+    Witness,
     /// Root, PostgreSQL 13: the PostgreSQL room against real servers, with rewinds and crashes in the middle of them.
     Postgres,
     /// Root, keepalived: a pair of ours and theirs, forged packets on a wire.
@@ -23,12 +25,14 @@ pub enum Suite {
     Lab,
 }
 
-/// The suites that need root, with their packages: `test = false` there, so that a plain `cargo test` leaves them out.
-const ROOT_SUITES: [(Suite, &str, &str); 4] = [
-    (Suite::Kernel, "harbor-ha-tests", "kernel"),
-    (Suite::Postgres, "harbor-ha-userspace", "postgres"),
-    (Suite::Interop, "harbor-ha-tests", "interop"),
-    (Suite::Lab, "harbor-ha-tests", "lab"),
+/// The suites that need more than cargo, with their packages and whether they need root: `test = false` there, so that
+/// a plain `cargo test` leaves them out.
+const SUITES: [(Suite, &str, &str, bool); 5] = [
+    (Suite::Witness, "harbor-ha-userspace", "witness", false),
+    (Suite::Kernel, "harbor-ha-tests", "kernel", true),
+    (Suite::Postgres, "harbor-ha-userspace", "postgres", true),
+    (Suite::Interop, "harbor-ha-tests", "interop", true),
+    (Suite::Lab, "harbor-ha-tests", "lab", true),
 ];
 
 /// Runs one suite, or all of them.
@@ -61,11 +65,11 @@ pub fn verb(only: Option<Suite>) -> Result<ExitCode> {
         }
         parts.end("pure");
     }
-    for (suite, package, name) in ROOT_SUITES {
+    for (suite, package, name, root) in SUITES {
         if !wanted(suite) {
             continue;
         }
-        if !nix::unistd::geteuid().is_root() {
+        if root && !nix::unistd::geteuid().is_root() {
             skipped.push(format!("suite `{name}`: not root, run: sudo -E cargo xtask test {name}"));
             continue;
         }

@@ -16,8 +16,8 @@
 //! timeout, and that a grant carries an instant from before the request, so that the holder stops before the
 //! witness forgets it. How long to serve on a grant, and what to do without one, is the core's to decide.
 
-mod etcd;
-mod redis;
+pub mod etcd;
+pub mod redis;
 pub mod rules;
 
 use std::net::Ipv4Addr;

@@ -110,9 +110,13 @@ impl Connection {
 }
 
 fn fault(error: RedisError) -> Fault {
-    let denied = matches!(error.code(), Some("NOAUTH" | "NOPERM" | "WRONGPASS"));
-    if denied || error.kind() == ErrorKind::AuthenticationFailed {
+    let code = matches!(error.code(), Some("NOAUTH" | "NOPERM" | "WRONGPASS"));
+    if code || error.kind() == ErrorKind::AuthenticationFailed {
         return Fault::Denied(error.to_string());
+    }
+    // What a command of more than ten words is told before NOAUTH is thought of.
+    if error.detail().is_some_and(|detail| detail.contains("unauthenticated")) {
+        return Fault::Denied("it wants a password, and none is configured".into());
     }
     Fault::Broken(error.to_string())
 }

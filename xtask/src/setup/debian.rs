@@ -26,6 +26,9 @@ const LAB_TOOLS: [(&str, &str); 10] = [
     ("systemd-analyze", "systemd"),
 ];
 
+/// Services of these packages that would start at the next boot; keepalived's does not, as it has no configuration.
+const SERVICES: [(&str, &str); 2] = [("etcd-server", "etcd"), ("redis-server", "redis-server")];
+
 /// Installs the lab's tools that are missing.
 ///
 /// # Errors
@@ -38,7 +41,19 @@ pub fn lab_tools() -> Result<()> {
     }
     let programs: Vec<&str> = missing.iter().map(|(program, _)| *program).collect();
     let packages: Vec<&str> = missing.iter().map(|(_, package)| *package).collect();
-    install(&format!("the lab's tools ({})", programs.join(", ")), &packages)
+    install(&format!("the lab's tools ({})", programs.join(", ")), &packages)?;
+    disable(&packages);
+    Ok(())
+}
+
+/// Keeps what was just installed from starting at the next boot. Without systemd nothing would start it anyway.
+fn disable(packages: &[&str]) {
+    for (_, service) in SERVICES.into_iter().filter(|(package, _)| packages.contains(package)) {
+        let disabled = Command::new("systemctl").args(["--quiet", "disable", service]).status();
+        if !disabled.is_ok_and(|status| status.success()) {
+            eprintln!("setup:   `{service}` may start at the next boot; if it does: systemctl disable --now {service}");
+        }
+    }
 }
 
 /// Installs packages with apt-get.
