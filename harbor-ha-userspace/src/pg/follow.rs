@@ -90,7 +90,11 @@ impl Pg {
         let mut before = None;
         loop {
             let facts = self.facts(ASK).await.ok();
-            if facts.as_ref().is_some_and(|facts| facts.streaming && facts.timeline >= timeline) {
+            // A receiver says `streaming` before its primary has looked for the WAL, also for a moment when that is gone.
+            // The primary says so when it has sent all that it has.
+            if facts.as_ref().is_some_and(|facts| facts.streaming && facts.timeline >= timeline)
+                && self.peer_facts(ASK).await.is_ok_and(|peer| peer.streaming)
+            {
                 return Ok(());
             }
             let control = self.control().ok();

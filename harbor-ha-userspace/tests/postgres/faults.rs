@@ -70,7 +70,7 @@ async fn same_rows(primary: &Node, standby: &Node, filter: &str, expected: i64) 
 
 real! {
 async fn a_rejoin_that_dies_at_any_point_is_simply_called_again(bin) {
-    let pair = Pair::new(bin, "").await;
+    let pair = Pair::with_small_segments(bin, "").await;
     let (mut old, mut new) = (&pair.a, &pair.b);
     let mut rows = 0;
     for point in points("rejoin.") {
@@ -106,7 +106,7 @@ async fn a_rejoin_that_dies_at_any_point_is_simply_called_again(bin) {
 
 real! {
 async fn a_base_backup_that_dies_at_any_point_is_simply_called_again(bin) {
-    let pair = Pair::new(bin, "").await;
+    let pair = Pair::with_small_segments(bin, "").await;
     let (a, b) = (&pair.a, &pair.b);
     let after = ["rejoin.configure", "rejoin.configure.signal", "rejoin.start", "rejoin.stream", "rejoin.stream.done"];
     let mut rows = 0;
@@ -136,7 +136,7 @@ async fn a_base_backup_that_dies_at_any_point_is_simply_called_again(bin) {
 
 real! {
 async fn a_start_a_stop_and_a_promotion_that_die_are_simply_done_again(bin) {
-    let pair = Pair::new(bin, "").await;
+    let pair = Pair::with_small_segments(bin, "").await;
     let (a, b) = (&pair.a, &pair.b);
     for point in points("stop.") {
         dies(b, "stop", point);

@@ -192,6 +192,11 @@ impl Pair {
         Self::made(bin, conf, &[]).await
     }
 
+    /// As [`Pair::new`], for many forks one after the other: each leaves a segment of its own, which is copied about.
+    pub async fn with_small_segments(bin: &Path, conf: &str) -> Self {
+        Self::made(bin, conf, &["-k", "--wal-segsize=1"]).await
+    }
+
     async fn made(bin: &Path, conf: &str, options: &[&str]) -> Self {
         let dir = tempfile::Builder::new().prefix("harbor-ha-pg").tempdir().unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
