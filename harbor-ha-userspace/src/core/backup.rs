@@ -6,7 +6,7 @@ use harbor_ha_ebpf::records::State;
 use harbor_ha_ebpf::units::{Nanos, Priority};
 use harbor_ha_ebpf::wire::pulse::flag;
 
-use super::facts::{AtRest, PgFacts};
+use super::facts::{AtRest, PeerSlot, PgFacts};
 use super::peer::PeerRole;
 use super::promotable::{NotPromotable, promotable};
 use super::snapshot::Takeover;
@@ -118,7 +118,9 @@ impl Core {
             self.not_streaming(now, facts, out);
             return;
         }
-        self.stalled_since = None;
+        if role != PeerRole::Primary || self.streams > 1 {
+            self.stalled_since = None;
+        }
         if !take_over || now < self.retry_at {
             if !take_over {
                 self.refusal = None;
@@ -248,12 +250,21 @@ impl Core {
 
     fn not_streaming(&mut self, now: Nanos, facts: &PgFacts, out: &mut Actions) {
         let since = *self.stalled_since.get_or_insert(now);
-        let forked = self.peer.timeline().is_some_and(|theirs| theirs > facts.timeline);
-        if forked && now >= since.after(STREAM_PATIENCE) && now >= self.retry_at {
-            self.why = "this standby does not follow the new timeline: it rejoins".to_owned();
-            // Stopped first, without resigning: it serves nobody.
-            self.stop(StopMode::Fast, After { resign: false, exit: false }, out);
+        if now < since.after(STREAM_PATIENCE) || now < self.retry_at {
+            return;
         }
+        let forked = self.peer.timeline().is_some_and(|theirs| theirs > facts.timeline);
+        let slot = self.peer.postgres.as_ref().filter(|theirs| !theirs.in_recovery).map(|theirs| theirs.peer_slot);
+        if !forked && slot != Some(PeerSlot::Lost) {
+            // The primary tells whether it still has the WAL that is needed here.
+            self.ask(now, out);
+            return;
+        }
+        let why = if forked { "does not follow the new timeline" } else { "needs WAL that the primary has removed" };
+        self.why = format!("this standby {why}: it rejoins");
+        self.peer.postgres = None;
+        // Stopped first, without resigning: it serves nobody.
+        self.stop(StopMode::Fast, After { resign: false, exit: false }, out);
     }
 
     /// PostgreSQL is a primary already, and this node does not serve: it was restarted, or waits to be heard.

@@ -156,6 +156,8 @@ pub struct Core {
     silence_until: Nanos,
     /// Since when the peer is alive and nobody serves.
     leaderless_since: Option<Nanos>,
+    /// How often in a row PostgreSQL said that it streams: a WAL receiver says so before it was given any WAL.
+    streams: u32,
     /// Since when our standby does not stream although the peer serves.
     stalled_since: Option<Nanos>,
     preempt_at: Option<Nanos>,
@@ -251,6 +253,7 @@ impl Core {
             refresh_at: None,
             silence_until: now,
             leaderless_since: None,
+            streams: 0,
             stalled_since: None,
             preempt_at: None,
             retry_at: now,

@@ -110,7 +110,8 @@ impl Core {
                     facts.timeline = facts.timeline.max(before.timeline);
                 }
                 // Its standby has everything, or none is waited for.
-                self.lease.tail &= !facts.peer_is_sync && !facts.sync_names.is_empty();
+                self.lease.tail &= !facts.peer_has_tail && !facts.sync_names.is_empty();
+                self.streams = if facts.streaming { self.streams.saturating_add(1) } else { 0 };
                 let synced = !facts.in_recovery && !facts.sync_names.is_empty();
                 self.peer_synced = synced && (self.peer_synced || facts.peer_is_sync);
                 self.local = Local::Up(facts);

@@ -35,7 +35,7 @@ fn standby_of(isolated: Isolated, flags: u16) -> Node {
 }
 
 fn streamed() -> PgFacts {
-    PgFacts { streaming: true, peer_is_sync: true, sync_names: "peer".to_owned(), ..primary(1) }
+    PgFacts { streaming: true, peer_is_sync: true, peer_has_tail: true, sync_names: "peer".to_owned(), ..primary(1) }
 }
 
 /// A primary of term 1 that is leased, its standby alive.
