@@ -1,0 +1,34 @@
+//! I1: at no instant are two gates open.
+
+use harbor_ha_ebpf::decide::gate::Gate;
+
+use super::super::world::World;
+
+impl World {
+    /// After every event: time alone shuts gates and never opens one, so nothing is missed between two events.
+    pub fn observe(&mut self) {
+        for i in 0..2 {
+            let gate = if self.nodes[i].power { self.gate(i) } else { Gate::NotServing };
+            if gate == self.nodes[i].gate {
+                continue;
+            }
+            self.nodes[i].gate = gate;
+            self.coverage.gate(gate);
+            self.tell_story(|| format!("{i}: gate {}", gate.name()));
+            if gate == Gate::Open {
+                self.opened(i);
+            } else if self.checkers.quiet && gate != Gate::Expired {
+                self.violate("I10", format!("the gate of {i} was shut without a fault"));
+            }
+        }
+        if self.checkers.one_server && self.nodes.iter().all(|node| node.gate == Gate::Open) {
+            let terms = [0, 1].map(|i| self.nodes[i].kernel.order.serving_term);
+            self.violate("I1", format!("two gates are open, in terms {terms:?}"));
+        }
+    }
+
+    fn opened(&mut self, i: usize) {
+        self.check_term(i);
+        self.check_kept(i);
+    }
+}
