@@ -100,7 +100,7 @@ impl Core {
             self.setting_sync = true;
             out.push(Action::SetSync { peer: false });
         }
-        if self.reinit {
+        if self.reinit && role == PeerRole::Primary {
             self.why = "an operator wants this standby made anew".to_owned();
             self.stop(StopMode::Fast, After { resign: false, exit: false }, out);
             return;
@@ -181,6 +181,13 @@ impl Core {
                 | NotPromotable::Timeline { .. },
             ) if self.forced => {}
             result => result?,
+        }
+        if let Some(last) = self.peer.last_primary.filter(|last| !last.sync && !self.forced)
+            && self.rules.lease.is_some()
+            && self.rules.sync.names_standby()
+        {
+            // However much this node has: that primary went on acknowledging without it after its last word.
+            return Err(NotPromotable::Behind { ours: facts.lsn, theirs: last.lsn });
         }
         if self.may_take_term() { Ok(()) } else { Err(NotPromotable::TermNotStored) }
     }
@@ -313,13 +320,11 @@ impl Core {
         }
         let peer_is_primary =
             role == PeerRole::Primary || self.peer.postgres.as_ref().is_some_and(|theirs| !theirs.in_recovery);
-        let has_to_rejoin = self.stalled_since.is_some() && peer_is_primary;
+        let has_to_rejoin = (self.stalled_since.is_some() || self.reinit) && peer_is_primary;
         if rest.standby_signal && !rest.rejoin_pending && !has_to_rejoin {
-            if !self.reinit {
-                self.stalled_since = None;
-                self.start(true, out);
-                return;
-            }
+            self.stalled_since = None;
+            self.start(true, out);
+            return;
         }
         if !rest.standby_signal && !rest.rejoin_pending && !self.terms_are_stored() {
             // In which term it was a primary must survive whatever comes now.

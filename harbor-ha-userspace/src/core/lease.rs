@@ -21,6 +21,8 @@ const FOREVER: Nanos = Nanos(u64::MAX);
 pub(super) struct Lease {
     /// As last ordered.
     pub order: Order,
+    /// This run has ordered nothing yet, so it has not read its promise either.
+    pub silent: bool,
     /// This node does not open its gate before; known once the echo was ordered off.
     pub promise: Option<Nanos>,
     /// The right to serve in this term is ours alone.
@@ -54,6 +56,7 @@ impl Lease {
         let resuming = adopted.serving_term != 0 && adopted.serving_term == claim && adopted.echo == 0;
         Self {
             order: adopted,
+            silent: true,
             // It was waited for before that gate was opened.
             promise: resuming.then_some(Nanos(0)),
             solo: resuming && adopted.solo != 0,
@@ -78,7 +81,10 @@ impl Core {
         if order.echo != 0 {
             self.lease.promise = None;
         }
-        if order != self.lease.order {
+        // An order that an earlier run left is given once more: the promise is read with it.
+        let unread = self.lease.silent && order.echo == 0 && self.lease.promise.is_none();
+        if order != self.lease.order || unread {
+            self.lease.silent = false;
             self.lease.order = order;
             out.push(Action::Order(order));
         }
