@@ -330,6 +330,15 @@ impl Core {
             // In which term it was a primary must survive whatever comes now.
             return;
         }
+        if peer_is_primary && self.succeeded_the_peer(rest) {
+            self.why = "the peer is a primary of an earlier term: this one, which succeeded it, starts again".to_owned();
+            self.start(false, out);
+            return;
+        }
+        if peer_is_primary && self.peer_is_outdated() {
+            self.why = "the peer is a primary of an earlier term than one that is known: it is not followed".to_owned();
+            return;
+        }
         if peer_is_primary {
             self.op = Some(Op::Rejoin);
             self.why = "the peer is the primary: rejoining as its standby".to_owned();
@@ -344,7 +353,8 @@ impl Core {
         if rest.rejoin_pending || first_right_is_the_peers {
             return;
         }
-        if role == PeerRole::Standby && self.peer.pulse.flags & flag::REJOIN != 0 {
+        let last = self.rules.lease.is_none() || !self.is_outdated();
+        if role == PeerRole::Standby && self.peer.pulse.flags & flag::REJOIN != 0 && last {
             // It saw this node as the primary, and its own directory is of no use without one. Both would wait for ever.
             self.why = "the peer was rejoining this node: starting as the primary that it was".to_owned();
             self.start(false, out);
@@ -369,6 +379,16 @@ impl Core {
                         .to_owned();
             }
         }
+    }
+
+    /// The peer still is the primary that this node, now at rest, was the successor of: its log is not the last one.
+    fn succeeded_the_peer(&self, rest: &AtRest) -> bool {
+        let earlier = match (self.peer.pulse_term(), &self.peer.postgres) {
+            (Some(theirs), _) => theirs < self.terms.claim() && !self.is_outdated(),
+            (None, Some(theirs)) => theirs.timeline < rest.timeline,
+            (None, None) => false,
+        };
+        self.rules.lease.is_some() && !rest.standby_signal && !rest.rejoin_pending && earlier
     }
 
     /// Both were primaries, and both are at rest: the later one starts, the other one rejoins it.

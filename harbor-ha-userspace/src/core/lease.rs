@@ -108,6 +108,7 @@ impl Core {
         // A peer that has resigned is given nothing until it says otherwise: it is succeeded without a wait.
         let echo = self.state != VrrpState::Master
             && self.peer.role() != PeerRole::Resigned
+            && !self.peer_is_outdated()
             && !lease.resuming
             && self.approach.is_none()
             && self.op != Some(Op::Promote);
@@ -123,6 +124,15 @@ impl Core {
             solo_until_ns: solo_until.0,
             hang_ns: rules.hang.0,
         }
+    }
+
+    /// The peer was a primary, and a later one is known: nothing of it is granted or followed any more.
+    pub(super) fn peer_is_outdated(&self) -> bool {
+        let pulse = &self.peer.pulse;
+        self.rules.lease.is_some()
+            && pulse.flags & (flag::PRIMARY | flag::PG_PRIMARY) != 0
+            && pulse.term != 0
+            && pulse.term < self.known_term()
     }
 
     /// Whether the gate may be ordered open. Whether it *is* open, the kernel decides by the lease.

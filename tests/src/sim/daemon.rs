@@ -166,17 +166,21 @@ impl World {
             return;
         }
         let now = self.local(i);
-        for turns in 0.. {
+        let mut wakes = 0;
+        loop {
             let Some(daemon) = &mut self.nodes[i].daemon else { return };
             daemon.sign = now;
             let next = daemon.done.pop_front().or_else(|| daemon.verdicts.pop_front()).or_else(|| daemon.inbox.pop_front());
             let due = daemon.out.wake_at().is_some_and(|at| at <= now);
             let input = match next {
                 Some(input) => input,
-                None if due => Input::Wake,
+                None if due => {
+                    wakes += 1;
+                    Input::Wake
+                }
                 None => break,
             };
-            if turns > 200 {
+            if wakes > 20 {
                 self.violate("loop", format!("{i}: the loop does not come to rest, {input:?}"));
                 return;
             }
