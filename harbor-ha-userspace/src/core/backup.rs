@@ -435,7 +435,7 @@ impl Core {
             (self.lease.solo, self.lease.limit) = (rights.solo, rights.limit);
         }
         self.lease.leased_until = now.after(self.rules.lease.map_or(Nanos(0), |rules| rules.margin));
-        self.lease.look_at = now;
+        (self.lease.low, self.lease.look_at) = (false, now);
         self.advert_now(now, out);
     }
 

@@ -31,6 +31,8 @@ pub(super) struct Lease {
     pub limit: Nanos,
     /// As last read.
     pub leased_until: Nanos,
+    /// It was about to run out when it was read.
+    pub low: bool,
     /// The next look at it.
     pub look_at: Nanos,
     /// A look is under way.
@@ -62,6 +64,7 @@ impl Lease {
             solo: resuming && adopted.solo != 0,
             limit: Nanos(0),
             leased_until: Nanos(0),
+            low: false,
             look_at: now,
             looking: false,
             resuming,
@@ -166,6 +169,7 @@ impl Core {
     pub(super) fn lease_read(&mut self, now: Nanos, leased_until: Nanos) {
         self.lease.looking = false;
         self.lease.leased_until = leased_until;
+        self.lease.low = self.rules.lease.is_some_and(|rules| leased_until < now.after(rules.margin));
         self.lease.look_at = now.after(self.rules.lease.map_or(super::RETRY, |rules| rules.look));
     }
 
@@ -191,7 +195,7 @@ impl Core {
             self.release_key(now, out);
             return;
         }
-        let low = self.lease.leased_until < now.after(rules.margin);
+        let low = self.lease.low;
         if !low && self.lease.limit.0 != 0 && self.peer_lives() {
             self.lease.limit = Nanos(0);
             // In force before the key is anybody's.

@@ -351,7 +351,10 @@ impl World {
             What::Tell(input) => self.input(i, input),
             What::Store(terms, fails) => self.store(i, terms, fails),
             What::Ask(call, asked) if self.reaches_witness(i) => {
-                let answer = self.witness.ask(self.now, i, call);
+                let mut answer = self.witness.ask(self.now, i, call);
+                if let (Answer::Granted { ttl }, Some(Mutant::KeyOutlived)) = (&mut answer, self.mutant) {
+                    ttl.0 *= 4;
+                }
                 let after = self.witness_delay(i);
                 self.later(i, after, What::Answer(call, asked, answer));
             }

@@ -104,6 +104,7 @@ impl World {
         node.run += 1;
         node.daemon = None;
         node.kernel = Kernel::default();
+        self.checkers.heard[i] = 0;
         node.vip = false;
         (node.turn_at, node.timer_at) = (u64::MAX, u64::MAX);
         (node.broken.power, node.broken.frozen) = (until, 0);

@@ -27,8 +27,8 @@ pub enum Mutant {
     LeaseNeverEnds,
     /// `synchronous_standby_names` is said to name the standby, and names nobody.
     StandbyNotNamed,
-    /// A standby claims to have more WAL than it has.
-    StandbyBoasts,
+    /// The witness forgets a key long before its holder does.
+    KeyOutlived,
     /// A primary claims that its standby has everything.
     TailNotAwaited,
     /// Silence is declared a death at the first missed pulse.
@@ -52,7 +52,7 @@ impl Mutant {
         (Self::GateNotShut, "gate-not-shut"),
         (Self::LeaseNeverEnds, "lease-never-ends"),
         (Self::StandbyNotNamed, "standby-not-named"),
-        (Self::StandbyBoasts, "standby-boasts"),
+        (Self::KeyOutlived, "key-outlived"),
         (Self::TailNotAwaited, "tail-not-awaited"),
         (Self::HastyDetector, "hasty-detector"),
         (Self::GateIgnoresTerms, "gate-ignores-terms"),

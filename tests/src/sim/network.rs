@@ -45,6 +45,7 @@ impl World {
         let local = self.local(to);
         match self.nodes[to].kernel.hear(local, &packet) {
             Ok(heard) => {
+                self.heard_term(to, packet.term);
                 if let Some(reflection) = heard.reflection {
                     self.send(to, reflection);
                 }

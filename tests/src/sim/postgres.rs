@@ -55,6 +55,8 @@ pub struct Server {
     pub stream_until: u64,
     /// The action that runs, if any: its end must name this number.
     pub action: u64,
+    /// A stop that was given up: the processes die later all the same.
+    pub dies_at: u64,
     pub system_identifier: u64,
 }
 
@@ -77,6 +79,7 @@ impl Server {
             waiting: Vec::new(),
             stream_until: now,
             action: 0,
+            dies_at: u64::MAX,
             system_identifier: 7,
         }
     }
@@ -121,6 +124,7 @@ impl Server {
     pub fn stopped(&mut self, clean: bool) {
         self.process = Process::Down;
         self.clean = clean;
+        self.dies_at = u64::MAX;
         self.waiting.clear();
     }
 

@@ -19,7 +19,6 @@ impl World {
     pub fn facts(&self, i: usize) -> PgFacts {
         let mut facts = self.nodes[i].server.facts(self.now);
         match self.mutant {
-            Some(Mutant::StandbyBoasts) if facts.in_recovery => facts.lsn.0 += 1 << 30,
             Some(Mutant::TailNotAwaited) if !facts.in_recovery => facts.peer_is_sync = !facts.sync_names.is_empty(),
             _ => {}
         }
@@ -87,7 +86,10 @@ impl World {
                 return Some(Done::Promote(Ok(Promoted { asked: local, promoted: local })));
             }
             _ if !current => {}
-            Op::Stop(_) if fails => return Some(Done::Stop(failed("processes do not die"))),
+            Op::Stop(_) if fails => {
+                self.nodes[i].server.dies_at = now + 3000 * MS;
+                return Some(Done::Stop(failed("processes do not die")));
+            }
             Op::Stop(mode) => {
                 let fast = mode == StopMode::Fast && self.nodes[i].server.process == Process::Stopping;
                 if fast && !self.nodes[i].server.signal {
@@ -177,7 +179,11 @@ impl World {
             if server.process == Process::Orphans && self.now >= server.hung_until {
                 server.stopped(false);
             }
-            if server.process != Process::Up && self.joined() {
+            if server.process == Process::Stopping && self.now >= server.dies_at {
+                server.stopped(false);
+                self.exited(i);
+            }
+            if self.nodes[i].server.process != Process::Up && self.joined() {
                 // The connection is reset: both sides notice.
                 for node in &mut self.nodes {
                     node.server.stream_until = node.server.stream_until.min(self.now);

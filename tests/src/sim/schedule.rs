@@ -180,6 +180,11 @@ impl Schedule {
     }
 
     fn draw_faults(&mut self, dice: &mut Dice) {
+        // Some seeds have few kinds of faults, and so more of each: rare combinations of two or three.
+        let kinds: Vec<Kind> = match dice.below(2) {
+            0 => Kind::ALL.to_vec(),
+            _ => (0..dice.between(2, 6)).map(|_| dice.pick(&Kind::ALL)).collect(),
+        };
         let count = dice.log(1, 12);
         let mut at = 0;
         for _ in 0..count {
@@ -194,7 +199,7 @@ impl Schedule {
                     length: dice.log(10 * MS, 8000 * MS),
                     level: 0,
                 },
-                Theme::Any | Theme::Forced => self.any_fault(dice, at),
+                Theme::Any | Theme::Forced => self.any_fault(dice, at, &kinds),
             };
             self.faults.push(fault);
         }
@@ -220,8 +225,8 @@ impl Schedule {
         Fault { at: at - at % (500 * MS), node, kind, length, level }
     }
 
-    fn any_fault(&self, dice: &mut Dice, at: u64) -> Fault {
-        let mut kind = dice.pick(&Kind::ALL);
+    fn any_fault(&self, dice: &mut Dice, at: u64, kinds: &[Kind]) -> Fault {
+        let mut kind = dice.pick(kinds);
         if kind == Kind::Failover && self.theme != Theme::Forced {
             kind = Kind::Freeze;
         }

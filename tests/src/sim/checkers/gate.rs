@@ -27,7 +27,18 @@ impl World {
         }
     }
 
+    /// An authentic packet of this term got to `i`: from this instant on it serves in no earlier one.
+    pub fn heard_term(&mut self, i: usize, term: u64) {
+        let heard = self.checkers.heard[i].max(term);
+        self.checkers.heard[i] = heard;
+        let serving = self.nodes[i].kernel.order.serving_term;
+        if self.gate(i) == Gate::Open && serving < heard {
+            self.violate("I1", format!("the gate of {i} is open in term {serving}, and it was told of term {heard}"));
+        }
+    }
+
     fn opened(&mut self, i: usize) {
+        self.heard_term(i, 0);
         self.check_term(i);
         self.check_kept(i);
     }

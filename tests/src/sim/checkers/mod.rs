@@ -33,6 +33,8 @@ pub struct Checkers {
     keeps_writes: bool,
     /// No takeover may happen any more (I5, I10).
     pub quiet: bool,
+    /// The highest term that each node's kernel was told since it booted.
+    pub heard: [u64; 2],
     /// Whose gate was open in which term (I3).
     served: BTreeMap<u64, usize>,
     /// The latest term in which a write was acknowledged (I7).
