@@ -101,7 +101,6 @@ pub fn arrival(record: &mut Detector, now: Nanos, sign: &Sign) -> Next {
     record.age_ns = sign.age.0;
     let hung = sign.hang.0 != 0 && sign.age.0 > sign.hang.0;
     let hung_before = record.hung != 0;
-    record.hung = hung as u32;
     let event = if sign.resigns && !matches!(was, State::Resigned) {
         Some(VerdictKind::Resigned)
     } else if !sign.resigns && !matches!(was, State::Alive) {
@@ -113,6 +112,9 @@ pub fn arrival(record: &mut Detector, now: Nanos, sign: &Sign) -> Next {
     } else {
         None
     };
+    // One packet brings one event: that a peer came back hung is told with its next packet.
+    let told_else = matches!(event, Some(VerdictKind::Alive | VerdictKind::Resigned));
+    record.hung = (hung && !told_else) as u32;
     record.state = if sign.resigns { State::Resigned } else { State::Alive } as u32;
     // A pulse with the resign flag is followed by more pulses, and silence after it is news; an advert of priority 0 is
     // the last one by definition, and the silence after it is none.

@@ -100,7 +100,7 @@ impl Core {
             self.setting_sync = true;
             out.push(Action::SetSync { peer: false });
         }
-        if self.reinit {
+        if self.reinit && role == PeerRole::Primary {
             self.why = "an operator wants this standby made anew".to_owned();
             self.stop(StopMode::Fast, After { resign: false, exit: false }, out);
             return;
@@ -184,6 +184,13 @@ impl Core {
                 | NotPromotable::Timeline { .. },
             ) if self.forced => {}
             result => result?,
+        }
+        if let Some(last) = self.peer.last_primary.filter(|last| !last.sync && !self.forced)
+            && self.rules.lease.is_some()
+            && self.rules.sync.names_standby()
+        {
+            // However much this node has: that primary went on acknowledging without it after its last word.
+            return Err(NotPromotable::Behind { ours: facts.lsn, theirs: last.lsn });
         }
         if self.may_take_term() { Ok(()) } else { Err(NotPromotable::TermNotStored) }
     }
@@ -325,18 +332,24 @@ impl Core {
         }
         let peer_is_primary =
             role == PeerRole::Primary || self.peer.postgres.as_ref().is_some_and(|theirs| !theirs.in_recovery);
-        if peer_is_primary && !rest.standby_signal && !rest.rejoin_pending && self.outlives_peer(rest) {
-            self.outlive(now, out);
-            return;
-        }
-        let has_to_rejoin = self.stalled_since.is_some() && peer_is_primary;
-        if rest.standby_signal && !rest.rejoin_pending && !has_to_rejoin && !self.reinit {
+        let has_to_rejoin = (self.stalled_since.is_some() || self.reinit) && peer_is_primary;
+        if rest.standby_signal && !rest.rejoin_pending && !has_to_rejoin {
             self.stalled_since = None;
             self.start(true, out);
             return;
         }
         if !rest.standby_signal && !rest.rejoin_pending && !self.terms_are_stored() {
             // In which term it was a primary must survive whatever comes now.
+            return;
+        }
+        if peer_is_primary && self.succeeded_the_peer(rest) {
+            self.why =
+                "the peer is a primary of an earlier term: this one, which succeeded it, starts again".to_owned();
+            self.start(false, out);
+            return;
+        }
+        if peer_is_primary && self.peer_is_outdated() {
+            self.why = "the peer is a primary of an earlier term than one that is known: it is not followed".to_owned();
             return;
         }
         if peer_is_primary {
@@ -353,7 +366,8 @@ impl Core {
         if rest.rejoin_pending || first_right_is_the_peers {
             return;
         }
-        if role == PeerRole::Standby && self.peer.pulse.flags & flag::REJOIN != 0 {
+        let last = self.rules.lease.is_none() || !self.is_outdated();
+        if role == PeerRole::Standby && self.peer.pulse.flags & flag::REJOIN != 0 && last {
             // It saw this node as the primary, and its own directory is of no use without one. Both would wait for ever.
             self.why = "the peer was rejoining this node: starting as the primary that it was".to_owned();
             self.start(false, out);
@@ -380,28 +394,14 @@ impl Core {
         }
     }
 
-    /// The peer serves, and this node was the later primary: its writes are acknowledged, and no rejoin may undo them.
-    fn outlives_peer(&self, rest: &AtRest) -> bool {
-        if self.peer.role() == PeerRole::Primary
-            && let Some(theirs) = self.peer.pulse_term()
-        {
-            return theirs < self.terms.claim();
-        }
-        let theirs = self.peer.pulse_timeline().or_else(|| self.peer.postgres.as_ref().map(|theirs| theirs.timeline));
-        theirs.is_some_and(|theirs| theirs < rest.timeline)
-    }
-
-    /// With a lease the earlier primary hears our term, stands down, and rests: then this one starts. Without, it has to
-    /// see a primary of a later timeline first.
-    fn outlive(&mut self, now: Nanos, out: &mut Actions) {
-        self.why = format!("the peer serves, and this node was the later primary (term {})", self.terms.claim());
-        self.peer.postgres = None;
-        if self.rules.lease.is_none() {
-            self.start(false, out);
-        } else {
-            // Its daemon may be gone: then its server alone tells when it rests.
-            self.ask(now, out);
-        }
+    /// The peer still is the primary that this node, now at rest, was the successor of: its log is not the last one.
+    fn succeeded_the_peer(&self, rest: &AtRest) -> bool {
+        let earlier = match (self.peer.pulse_term(), &self.peer.postgres) {
+            (Some(theirs), _) => theirs < self.terms.claim() && !self.is_outdated(),
+            (None, Some(theirs)) => theirs.timeline < rest.timeline,
+            (None, None) => false,
+        };
+        !rest.standby_signal && !rest.rejoin_pending && earlier
     }
 
     /// Both were primaries, and both are at rest: the later one starts, the other one rejoins it.
@@ -448,7 +448,7 @@ impl Core {
             (self.lease.solo, self.lease.limit) = (rights.solo, rights.limit);
         }
         self.lease.leased_until = now.after(self.rules.lease.map_or(Nanos(0), |rules| rules.margin));
-        self.lease.look_at = now;
+        (self.lease.low, self.lease.look_at) = (false, now);
         self.advert_now(now, out);
     }
 

@@ -21,6 +21,8 @@ const FOREVER: Nanos = Nanos(u64::MAX);
 pub(super) struct Lease {
     /// As last ordered.
     pub order: Order,
+    /// This run has ordered nothing yet, so it has not read its promise either.
+    pub silent: bool,
     /// This node does not open its gate before; known once the echo was ordered off.
     pub promise: Option<Nanos>,
     /// The right to serve in this term is ours alone.
@@ -29,6 +31,8 @@ pub(super) struct Lease {
     pub limit: Nanos,
     /// As last read.
     pub leased_until: Nanos,
+    /// It was about to run out when it was read.
+    pub low: bool,
     /// The next look at it.
     pub look_at: Nanos,
     /// A look is under way.
@@ -54,11 +58,13 @@ impl Lease {
         let resuming = adopted.serving_term != 0 && adopted.serving_term == claim && adopted.echo == 0;
         Self {
             order: adopted,
+            silent: true,
             // It was waited for before that gate was opened.
             promise: resuming.then_some(Nanos(0)),
             solo: resuming && adopted.solo != 0,
             limit: Nanos(0),
             leased_until: Nanos(0),
+            low: false,
             look_at: now,
             looking: false,
             resuming,
@@ -78,7 +84,10 @@ impl Core {
         if order.echo != 0 {
             self.lease.promise = None;
         }
-        if order != self.lease.order {
+        // An order that an earlier run left is given once more: the promise is read with it.
+        let unread = self.lease.silent && order.echo == 0 && self.lease.promise.is_none();
+        if order != self.lease.order || unread {
+            self.lease.silent = false;
             self.lease.order = order;
             out.push(Action::Order(order));
         }
@@ -102,6 +111,7 @@ impl Core {
         // A peer that has resigned is given nothing until it says otherwise: it is succeeded without a wait.
         let echo = self.state != VrrpState::Master
             && self.peer.role() != PeerRole::Resigned
+            && !self.peer_is_outdated()
             && !lease.resuming
             && self.approach.is_none()
             && self.op != Some(Op::Promote);
@@ -117,6 +127,15 @@ impl Core {
             solo_until_ns: solo_until.0,
             hang_ns: rules.hang.0,
         }
+    }
+
+    /// The peer was a primary, and a later one is known: nothing of it is granted or followed any more.
+    pub(super) fn peer_is_outdated(&self) -> bool {
+        let pulse = &self.peer.pulse;
+        self.rules.lease.is_some()
+            && pulse.flags & (flag::PRIMARY | flag::PG_PRIMARY) != 0
+            && pulse.term != 0
+            && pulse.term < self.known_term()
     }
 
     /// Whether the gate may be ordered open. Whether it *is* open, the kernel decides by the lease.
@@ -150,6 +169,7 @@ impl Core {
     pub(super) fn lease_read(&mut self, now: Nanos, leased_until: Nanos) {
         self.lease.looking = false;
         self.lease.leased_until = leased_until;
+        self.lease.low = self.rules.lease.is_some_and(|rules| leased_until < now.after(rules.margin));
         self.lease.look_at = now.after(self.rules.lease.map_or(super::RETRY, |rules| rules.look));
     }
 
@@ -175,7 +195,7 @@ impl Core {
             self.release_key(now, out);
             return;
         }
-        let low = self.lease.leased_until < now.after(rules.margin);
+        let low = self.lease.low;
         if !low && self.lease.limit.0 != 0 && self.peer_lives() {
             self.lease.limit = Nanos(0);
             // In force before the key is anybody's.

@@ -283,6 +283,11 @@ impl Core {
         }
     }
 
+    /// Whether the standby may succeed this primary: not one whose word commits did not wait for.
+    fn has_successor(&self) -> bool {
+        self.rules.lease.is_none() || !self.rules.sync.names_standby() || self.peer_synced
+    }
+
     fn leave_service(&mut self, now: Nanos, mode: StopMode, why: &str, out: &mut Actions) {
         self.why = why.to_owned();
         if self.rules.postgres {
@@ -296,7 +301,7 @@ impl Core {
 
     /// A switchover, or the end of the daemon.
     fn hand_over(&mut self, now: Nanos, leave: Leave, out: &mut Actions) {
-        let streams = matches!(&self.local, Local::Up(facts) if facts.streaming);
+        let streams = matches!(&self.local, Local::Up(facts) if facts.streaming) && self.has_successor();
         let peer_lives = match self.peer.pulse.state {
             // A standby sends no adverts: that it streams is all that can be known.
             State::Unknown => true,
@@ -346,7 +351,8 @@ impl Core {
         self.serving = false;
         self.peer.postgres = None;
         if self.state == VrrpState::Master {
-            if after.resign {
+            // Nobody succeeds a primary whose commits did not wait for its standby; it goes on itself as soon as it can.
+            if after.resign && self.has_successor() {
                 self.resigned = true;
                 self.resigned_until = now.after(RESIGN_PATIENCE);
                 // An older silence of the peer is no reason to serve again before it had its chance.

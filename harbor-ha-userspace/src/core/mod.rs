@@ -482,6 +482,8 @@ impl Core {
                 pulse.system_identifier = facts.system_identifier;
             }
             Local::Rest(rest) => {
+                // Where the log of a primary ended must not look like its beginning.
+                pulse.lsn = self.pulse.lsn;
                 set(flag::REJOIN, rest.rejoin_pending);
                 set(flag::FORMER, !rest.rejoin_pending && !rest.standby_signal);
                 pulse.timeline = rest.timeline;

@@ -224,6 +224,11 @@ impl Core {
         PostgresView { state, facts, detail }
     }
 
+    /// Why the last takeover was refused; `None` once none is wanted.
+    pub const fn refusal(&self) -> Option<NotPromotable> {
+        self.refusal
+    }
+
     /// When the state last changed.
     pub const fn since(&self) -> Nanos {
         self.since

@@ -1,0 +1,194 @@
+//! What has occurred in a sweep. What never occurred was not tested.
+
+use harbor_ha::core::promotable::NotPromotable;
+use harbor_ha::core::witness::WitnessCall;
+use harbor_ha::core::{Action, StopMode};
+use harbor_ha_ebpf::decide::filter::Reject;
+use harbor_ha_ebpf::decide::gate::Gate;
+
+use super::schedule::Kind;
+
+/// Actions, finer than their variants where a plan's steps differ.
+pub const ACTIONS: [&str; 27] = [
+    "advert",
+    "pulse",
+    "serve",
+    "announce",
+    "withdraw",
+    "promote",
+    "checkpoint",
+    "stop fast",
+    "stop kill",
+    "start as standby",
+    "start as primary",
+    "rejoin",
+    "rejoin anew",
+    "name the standby",
+    "name nobody",
+    "store terms",
+    "order",
+    "read lease",
+    "prepare",
+    "acquire key",
+    "renew key",
+    "release key",
+    "revoke",
+    "restore",
+    "store pause",
+    "ask peer",
+    "report",
+];
+/// Reasons to refuse a takeover.
+pub const REFUSALS: [&str; 13] = [
+    "Down",
+    "Paused",
+    "Behind",
+    "NeverHeard",
+    "Lag",
+    "NoRight",
+    "Waived",
+    "WitnessRefused",
+    "WitnessUnreachable",
+    "Hold",
+    "TermNotStored",
+    "OtherCluster",
+    "Timeline",
+];
+/// Verdicts of the detector, by number.
+pub const VERDICTS: [&str; 9] = ["none", "alive", "said", "missed", "dead", "resigned", "stalled", "hung", "awake"];
+/// States of the gate.
+pub const GATES: [&str; 4] = ["open", "not serving", "higher term", "expired"];
+
+/// What cannot occur in the simulator, and why.
+pub const EXCEPTIONS: [(&str, &str); 14] = [
+    ("advert", "adverts carry no lease: the core's own random walk goes with them"),
+    ("reject source", "decided by the parser of frames, before a pulse exists: suite `kernel`"),
+    ("reject ttl", "as above"),
+    ("reject length", "as above"),
+    ("reject type", "of adverts only"),
+    ("reject addresses", "of adverts only"),
+    ("reject checksum", "of adverts only"),
+    ("reject auth_type", "of adverts only"),
+    ("reject password", "of adverts only"),
+    ("refusal Down", "a standby without facts is at rest, and is not asked"),
+    ("refusal Hold", "a paused node does not decide, so it refuses nothing"),
+    ("verdict none", "no number of a verdict"),
+    ("refusal NeverHeard", "where NoRight or the witness does not come first: see the core's own tests"),
+    ("refusal OtherCluster", "two clusters are set up by hand: see the core's own tests"),
+];
+
+/// Counts.
+#[derive(Clone, Debug, Default)]
+pub struct Coverage {
+    pub actions: [u64; ACTIONS.len()],
+    pub failed: u64,
+    pub rejects: [u64; 16],
+    pub refusals: [u64; REFUSALS.len()],
+    pub verdicts: [u64; VERDICTS.len()],
+    pub gates: [u64; 4],
+    pub faults: [u64; Kind::ALL.len()],
+    pub acks: [u64; 2],
+    pub reads: u64,
+    pub takeovers: u64,
+    pub by_hand: std::collections::BTreeMap<String, u64>,
+}
+
+impl Coverage {
+    pub fn action(&mut self, action: &Action) {
+        let at = match action {
+            Action::Advert(_) => 0,
+            Action::Pulse(_) => 1,
+            Action::Serve => 2,
+            Action::Announce(_) => 3,
+            Action::Withdraw => 4,
+            Action::Promote => 5,
+            Action::Checkpoint => 6,
+            Action::Stop(StopMode::Fast) => 7,
+            Action::Stop(StopMode::Kill) => 8,
+            Action::Start { standby: true } => 9,
+            Action::Start { standby: false } => 10,
+            Action::Rejoin { anew: false } => 11,
+            Action::Rejoin { anew: true } => 12,
+            Action::SetSync { peer: true } => 13,
+            Action::SetSync { peer: false } => 14,
+            Action::StoreTerms(_) => 15,
+            Action::Order(_) => 16,
+            Action::ReadLease => 17,
+            Action::Prepare => 18,
+            Action::Witness(WitnessCall::Acquire { follows: 1.., .. }) => 19,
+            Action::Witness(WitnessCall::Acquire { .. }) => 20,
+            Action::Witness(WitnessCall::Release { .. }) => 21,
+            Action::Witness(WitnessCall::Revoke { .. }) => 22,
+            Action::Witness(WitnessCall::Restore { .. }) => 23,
+            Action::StorePause(_) => 24,
+            Action::AskPeer => 25,
+            // The end of the daemon is counted as the fault that asked for it.
+            Action::Report(_) | Action::Exit => 26,
+        };
+        self.actions[at] += 1;
+    }
+
+    pub fn refusal(&mut self, refusal: NotPromotable) {
+        let at = match refusal {
+            NotPromotable::Down => 0,
+            NotPromotable::Paused => 1,
+            NotPromotable::Behind { .. } => 2,
+            NotPromotable::NeverHeard => 3,
+            NotPromotable::Lag { .. } => 4,
+            NotPromotable::NoRight => 5,
+            NotPromotable::Waived { .. } => 6,
+            NotPromotable::WitnessRefused => 7,
+            NotPromotable::WitnessUnreachable => 8,
+            NotPromotable::Hold => 9,
+            NotPromotable::TermNotStored => 10,
+            NotPromotable::OtherCluster { .. } => 11,
+            NotPromotable::Timeline { .. } => 12,
+        };
+        self.refusals[at] += 1;
+    }
+
+    pub const fn gate(&mut self, gate: Gate) {
+        self.gates[gate as usize] += 1;
+    }
+
+    /// Adds another run's counts.
+    pub fn add(&mut self, other: &Self) {
+        let sum = |ours: &mut [u64], theirs: &[u64]| ours.iter_mut().zip(theirs).for_each(|(a, b)| *a += b);
+        sum(&mut self.actions, &other.actions);
+        sum(&mut self.rejects, &other.rejects);
+        sum(&mut self.refusals, &other.refusals);
+        sum(&mut self.verdicts, &other.verdicts);
+        sum(&mut self.gates, &other.gates);
+        sum(&mut self.faults, &other.faults);
+        sum(&mut self.acks, &other.acks);
+        self.failed += other.failed;
+        self.reads += other.reads;
+        self.takeovers += other.takeovers;
+        for (why, count) in &other.by_hand {
+            *self.by_hand.entry(why.clone()).or_default() += count;
+        }
+    }
+
+    /// Everything that was counted, with its name.
+    pub fn rows(&self) -> Vec<(String, u64)> {
+        let mut rows = Vec::new();
+        let mut list = |kind: &str, names: &[&str], counts: &[u64]| {
+            rows.extend(names.iter().zip(counts).map(|(name, count)| (format!("{kind}{name}"), *count)));
+        };
+        list("", &ACTIONS, &self.actions);
+        list("reject ", &Reject::ALL.map(Reject::name), &self.rejects);
+        list("refusal ", &REFUSALS, &self.refusals);
+        list("verdict ", &VERDICTS, &self.verdicts);
+        list("gate ", &GATES, &self.gates);
+        list("ack ", &["remote", "local"], &self.acks);
+        list("", &["read", "failed action", "takeover"], &[self.reads, self.failed, self.takeovers]);
+        rows.extend(Kind::ALL.iter().zip(&self.faults).map(|(kind, count)| (format!("fault {kind:?}"), *count)));
+        rows
+    }
+
+    /// What should have occurred, and has not.
+    pub fn missing(&self) -> Vec<String> {
+        let excused = |name: &str| EXCEPTIONS.iter().any(|(known, _)| *known == name);
+        self.rows().into_iter().filter(|(name, count)| *count == 0 && !excused(name)).map(|(name, _)| name).collect()
+    }
+}

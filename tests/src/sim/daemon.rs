@@ -1,0 +1,453 @@
+//! The daemon of one node: the loop around the core, and what becomes of its actions.
+
+use std::collections::VecDeque;
+
+use harbor_ha::core::rules::LeaseRules;
+use harbor_ha::core::witness::{Answer, WitnessCall};
+use harbor_ha::core::{
+    Action, Actions, Adopted, Core, Done, Input, Postgres, PulseState, Rules, Served, StopMode, Terms, Verdict,
+};
+use harbor_ha_ebpf::records::{Order, Source, State, VerdictKind};
+use harbor_ha_ebpf::units::{Nanos, Priority};
+use harbor_ha_ebpf::wire::pulse::flag;
+
+use super::event::Event;
+use super::mutants::Mutant;
+use super::node::Daemon;
+use super::schedule::MS;
+use super::world::World;
+
+/// The loop turns at least this often.
+const IDLE: Nanos = Nanos::from_millis(250);
+/// How long a witness is waited for.
+const WITNESS_TIMEOUT: u64 = 500 * MS;
+
+/// Something that takes a while, and whose end it is.
+pub struct Pending {
+    pub boot: u32,
+    pub run: u32,
+    pub what: What,
+}
+
+/// See [`Pending`].
+pub enum What {
+    /// The core is told.
+    Tell(Input),
+    /// An action on PostgreSQL; it goes on without the daemon.
+    Server { number: u64, op: Op, fails: bool },
+    /// The terms get to the disk, or not.
+    Store(Terms, bool),
+    /// A question gets to the witness.
+    Ask(WitnessCall, Nanos),
+    /// Its answer comes back.
+    Answer(WitnessCall, Nanos, Answer),
+    /// A question gets to the peer's PostgreSQL.
+    AskPeer,
+}
+
+/// A heavy action on PostgreSQL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    Promote,
+    Stop(StopMode),
+    Start,
+    Rejoin,
+    Checkpoint,
+    SetSync(bool),
+}
+
+/// As `kernel::verdicts` reads the ring buffer.
+pub fn verdict(event: &harbor_ha_ebpf::records::Verdict) -> Input {
+    Input::Verdict(Verdict {
+        at: Nanos(event.at_ns),
+        last_heard: Nanos(event.last_arrival_ns),
+        kind: VerdictKind::from_u32(event.kind).expect("made from a kind"),
+        source: Source::Pulse,
+        priority: event.priority as u8,
+        flags: event.flags as u16,
+        term: event.term,
+        timeline: event.timeline,
+        lsn: event.lsn,
+        system_identifier: event.system_identifier,
+    })
+}
+
+impl World {
+    /// The daemon of `i` starts.
+    pub fn start_daemon(&mut self, i: usize) {
+        let now = self.local(i);
+        let (interval, threshold) = self.schedule.pulses[i];
+        let rules = self.rules(i);
+        let node = &mut self.nodes[i];
+        let known = State::from_u32(node.kernel.detector.state);
+        node.kernel.attached = true;
+        node.kernel.mutant = self.mutant;
+        let config = &mut node.kernel.config;
+        (config.vrid, config.cluster_id, config.priority) = (51, 7, rules.priority.0);
+        (config.pulse_interval_ns, config.pulse_threshold) = (interval, threshold);
+        config.hang_ns = self.schedule.hang;
+        let adopted = Adopted { order: node.kernel.order, paused: node.paused };
+        // Above all that was sent before, as `net::sequence` makes sure.
+        node.sequence += 1 << 20;
+        node.run += 1;
+        let mut daemon = Daemon {
+            core: Core::new(rules, node.terms, adopted, now),
+            out: Actions::default(),
+            said: PulseState::default(),
+            done: VecDeque::new(),
+            verdicts: VecDeque::new(),
+            inbox: VecDeque::new(),
+            sign: now,
+        };
+        let kind = match known {
+            State::Alive => Some(VerdictKind::Alive),
+            State::Resigned => Some(VerdictKind::Resigned),
+            State::Dead => Some(VerdictKind::Dead),
+            State::Unknown => None,
+        };
+        daemon
+            .done
+            .extend(kind.map(|kind| verdict(&node.kernel.verdict(Nanos(node.kernel.detector.last_arrival_ns), kind))));
+        daemon.inbox.push_back(Input::Link(node.link));
+        node.daemon = Some(daemon);
+        node.turn_at = u64::MAX;
+        self.tell_story(|| format!("{i}: the daemon starts"));
+        self.probe(i);
+        self.soon(i);
+    }
+
+    fn rules(&self, i: usize) -> Rules {
+        let schedule = &self.schedule;
+        let (interval, threshold) = schedule.pulses[i];
+        let detection = Nanos(interval * u64::from(threshold));
+        let lease = LeaseRules::new(detection, i == 1, Nanos(schedule.hang), Nanos::from_secs(5), schedule.isolated);
+        Rules {
+            priority: Priority(if i == 0 { 100 } else { 90 }),
+            addresses: (i as u32 + 1, 2 - i as u32),
+            adverts: false,
+            advert_interval: Nanos::from_secs(1),
+            start_wait: harbor_ha::core::rules::pulse_wait(Nanos(interval), u32::from(threshold)),
+            preempt: false,
+            preempt_delay: Nanos(0),
+            announce_repeat: 3,
+            announce_delay: Nanos::from_millis(500),
+            announce_refresh: Nanos::from_secs(5),
+            announce_refresh_repeat: 1,
+            postgres: true,
+            sync: schedule.sync,
+            max_lag: 20 * super::postgres::ENTRY,
+            probe_fall: 3,
+            lease: Some(lease),
+        }
+    }
+
+    /// The loop of `i` has something to read.
+    pub fn soon(&mut self, i: usize) {
+        // A wakeup takes microseconds, and on a busy host now and then a scheduler's slice.
+        let late = if self.dice.below(300) == 0 { self.dice.below(15 * MS) } else { 20_000 + self.dice.below(80_000) };
+        self.turn_by(i, self.now + late);
+    }
+
+    fn turn_by(&mut self, i: usize, at: u64) {
+        if at < self.nodes[i].turn_at {
+            self.nodes[i].turn_at = at;
+            self.queue.push(at, Event::Turn(i as u8));
+        }
+    }
+
+    /// The loop of `i` runs until nothing is left to read.
+    pub fn turn(&mut self, i: usize) {
+        if self.now != self.nodes[i].turn_at {
+            return;
+        }
+        self.nodes[i].turn_at = u64::MAX;
+        let broken = &self.nodes[i].broken;
+        let held = broken.stopped.max(broken.core);
+        if self.now < held {
+            self.turn_by(i, held + 10_000);
+            return;
+        }
+        let now = self.local(i);
+        let mut wakes = 0;
+        loop {
+            let Some(daemon) = &mut self.nodes[i].daemon else { return };
+            daemon.sign = now;
+            let next =
+                daemon.done.pop_front().or_else(|| daemon.verdicts.pop_front()).or_else(|| daemon.inbox.pop_front());
+            let due = daemon.out.wake_at().is_some_and(|at| at <= now);
+            let input = match next {
+                Some(input) => input,
+                None if due => {
+                    wakes += 1;
+                    Input::Wake
+                }
+                None => break,
+            };
+            if wakes > 20 {
+                self.violate("loop", format!("{i}: the loop does not come to rest, {input:?}"));
+                return;
+            }
+            self.handle(i, now, input);
+        }
+        let Some(daemon) = &self.nodes[i].daemon else { return };
+        let wake = daemon.out.wake_at().unwrap_or(Nanos(u64::MAX)).min(now.after(IDLE));
+        let at = self.nodes[i].clock.when(wake).max(self.now + 1);
+        self.turn_by(i, at);
+    }
+
+    fn handle(&mut self, i: usize, now: Nanos, input: Input) {
+        let Some(daemon) = &mut self.nodes[i].daemon else { return };
+        let told = self.story.as_ref().filter(|_| is_news(&input)).map(|_| format!("{input:?}"));
+        let before = daemon.core.refusal();
+        daemon.core.handle(now, input, &mut daemon.out);
+        let wake = daemon.out.wake_at();
+        let actions: Vec<Action> = daemon.out.drain().collect();
+        if let Some(refusal) = daemon.core.refusal()
+            && Some(refusal) != before
+        {
+            self.coverage.refusal(refusal);
+        }
+        if self.story.is_some() && (told.is_some() || actions.iter().any(is_deed)) {
+            let deeds: Vec<&Action> = actions.iter().filter(|action| !matches!(action, Action::ReadLease)).collect();
+            let text = format!("{i}: {} -> {deeds:?}", told.unwrap_or_else(|| "routine".to_owned()));
+            self.tell_story(|| text);
+        }
+        if wake.is_some_and(|at| at <= now) {
+            self.violate("loop", format!("{i}: asks to be woken in the past"));
+        }
+        for action in actions {
+            self.coverage.action(&action);
+            self.perform(i, action);
+        }
+    }
+
+    fn later(&mut self, i: usize, after: u64, what: What) {
+        let node = &self.nodes[i];
+        let number = self.pending.put(Pending { boot: node.boot, run: node.run, what });
+        self.queue.push(self.now + after, Event::Ended(i as u8, number));
+    }
+
+    fn done_now(&mut self, i: usize, input: Input) {
+        if let Some(daemon) = &mut self.nodes[i].daemon {
+            daemon.done.push_back(input);
+        }
+    }
+
+    fn perform(&mut self, i: usize, action: Action) {
+        let local = self.local(i);
+        let fails = self.now < self.nodes[i].broken.actions && self.dice.below(3) == 0;
+        match action {
+            Action::Advert(_) | Action::Report(_) => {}
+            Action::Pulse(state) => {
+                let Some(daemon) = &mut self.nodes[i].daemon else { return };
+                let rings = daemon.said.flags != state.flags;
+                daemon.said = state;
+                if rings {
+                    self.pulse(i);
+                }
+            }
+            Action::Serve => {
+                let result = if fails { Err("bad luck".to_owned()) } else { Ok(Served { vip: local, garp: local }) };
+                if result.is_ok() {
+                    self.nodes[i].vip = true;
+                    self.announce(i);
+                }
+                let after = self.dice.below(2 * MS);
+                self.later(i, after, What::Tell(Input::Done(Done::Serve(result))));
+            }
+            Action::Announce(_) => self.announce(i),
+            Action::Prepare => self.nodes[i].vip = true,
+            Action::Withdraw => self.nodes[i].vip = false,
+            Action::Order(order) => self.order(i, order),
+            Action::ReadLease => {
+                let until = Nanos(self.nodes[i].kernel.lease.leased_until_ns);
+                self.done_now(i, Input::Lease(until));
+            }
+            Action::StorePause(paused) => self.nodes[i].paused = paused,
+            Action::StoreTerms(terms) => {
+                let fails = self.now < self.nodes[i].broken.disk;
+                let after = self.dice.log(100_000, 20 * MS);
+                self.later(i, after, What::Store(terms, fails));
+            }
+            Action::Witness(call) => {
+                let after = self.witness_delay(i);
+                self.later(i, after, What::Ask(call, local));
+            }
+            Action::AskPeer => {
+                let after = MS + self.dice.below(5 * MS);
+                self.later(i, after, What::AskPeer);
+            }
+            Action::Exit => {
+                for _ in 0..3 {
+                    self.pulse(i);
+                }
+                self.kill_daemon(i);
+                self.tell_story(|| format!("{i}: the daemon has ended"));
+            }
+            Action::Promote => {
+                self.promotes(i);
+                self.begin(i, Op::Promote, (10, 80), fails);
+            }
+            Action::Checkpoint => self.begin(i, Op::Checkpoint, (1, 100), false),
+            Action::Stop(mode) => self.begin(i, Op::Stop(mode), (2, 200), fails),
+            Action::Start { standby } => {
+                self.check_start(i, standby);
+                self.begin(i, Op::Start, (50, 600), fails);
+            }
+            Action::Rejoin { .. } => self.begin(i, Op::Rejoin, (200, 2000), fails),
+            Action::SetSync { peer } => self.begin(i, Op::SetSync(peer), (1, 20), fails),
+        }
+    }
+
+    fn begin(&mut self, i: usize, op: Op, (low, high): (u64, u64), fails: bool) {
+        self.coverage.failed += u64::from(fails);
+        let number = self.begin_on_server(i, op);
+        let after = self.dice.between(low * MS, high * MS);
+        self.later(i, after, What::Server { number, op, fails });
+    }
+
+    fn order(&mut self, i: usize, order: Order) {
+        let mutant = self.mutant;
+        let kernel = &mut self.nodes[i].kernel;
+        let mut written = order;
+        if mutant == Some(Mutant::EchoNotWithdrawn) && kernel.order.echo != 0 {
+            written.echo = 1;
+        }
+        if mutant == Some(Mutant::GateNotShut) && order.serving_term == 0 {
+            (written.serving_term, written.solo_until_ns) = (kernel.order.serving_term, kernel.order.solo_until_ns);
+        }
+        kernel.order = written;
+        let mut promise_until = Nanos(kernel.lease.promise_until_ns);
+        if mutant == Some(Mutant::PromiseIgnored) {
+            promise_until = Nanos(0);
+        }
+        self.done_now(i, Input::Done(Done::Ordered { order, promise_until }));
+        self.check_order(i);
+    }
+
+    fn witness_delay(&mut self, i: usize) -> u64 {
+        let slow = self.now < self.nodes[i].broken.witness_slow;
+        if slow { self.dice.below(400 * MS) } else { 300_000 + self.dice.below(3 * MS) }
+    }
+
+    fn reaches_witness(&self, i: usize) -> bool {
+        self.now >= self.nodes[i].broken.witness && self.nodes[i].hears(self.now)
+    }
+
+    /// Something that took a while has ended.
+    pub fn ended(&mut self, i: usize, pending: Pending) {
+        let node = &self.nodes[i];
+        let ours = node.run == pending.run && node.daemon.is_some();
+        if node.boot != pending.boot {
+            return;
+        }
+        match pending.what {
+            What::Server { number, op, fails } => {
+                if let Some(done) = self.end_on_server(i, number, op, fails, ours)
+                    && ours
+                {
+                    self.input(i, Input::Done(done));
+                    self.probe(i);
+                }
+            }
+            _ if !ours => {}
+            What::Tell(input) => self.input(i, input),
+            What::Store(terms, fails) => self.store(i, terms, fails),
+            What::Ask(call, asked) if self.reaches_witness(i) => {
+                let mut answer = self.witness.ask(self.now, i, call);
+                if let (Answer::Granted { ttl }, Some(Mutant::KeyOutlived)) = (&mut answer, self.mutant) {
+                    ttl.0 *= 4;
+                }
+                let after = self.witness_delay(i);
+                self.later(i, after, What::Answer(call, asked, answer));
+            }
+            What::Ask(call, asked) => {
+                let answer = Answer::Unreachable("nobody answers".to_owned());
+                self.later(i, WITNESS_TIMEOUT, What::Tell(Input::Done(Done::Witness { call, asked, answer })));
+            }
+            What::Answer(call, asked, answer) => {
+                let lost = !self.reaches_witness(i);
+                let answer = if lost { Answer::Unreachable("no answer came back".to_owned()) } else { answer };
+                let after = if lost { WITNESS_TIMEOUT } else { 0 };
+                self.later(i, after, What::Tell(Input::Done(Done::Witness { call, asked, answer })));
+            }
+            What::AskPeer => {
+                let answers = self.joined() && self.answers(1 - i);
+                let facts = answers.then(|| self.facts(1 - i));
+                let after = if answers { MS } else { 1000 * MS };
+                self.later(i, after, What::Tell(Input::PeerPostgres(facts)));
+            }
+        }
+    }
+
+    fn store(&mut self, i: usize, terms: Terms, fails: bool) {
+        let result = if fails { Err("no space left on device".to_owned()) } else { Ok(terms) };
+        if !fails && self.mutant != Some(Mutant::TermNotStored) {
+            let waived = if self.mutant == Some(Mutant::WaiverNotStored) { 0 } else { terms.waived };
+            self.nodes[i].terms = Terms { waived, ..terms };
+        }
+        self.input(i, Input::Done(Done::StoreTerms(result)));
+    }
+
+    /// The core of `i` shall read this.
+    pub fn input(&mut self, i: usize, input: Input) {
+        if let Some(daemon) = &mut self.nodes[i].daemon {
+            daemon.inbox.push_back(input);
+            self.soon(i);
+        }
+    }
+
+    /// Without a word.
+    pub fn kill_daemon(&mut self, i: usize) {
+        let node = &mut self.nodes[i];
+        node.daemon = None;
+        node.run += 1;
+        let back = node.broken.daemon.max(self.now + 200 * MS);
+        node.broken.daemon = back;
+        self.queue.push(back, Event::Restore(i as u8));
+    }
+
+    /// PostgreSQL of `i` is looked at, and the news are on their way.
+    pub fn probe(&mut self, i: usize) {
+        let news = self.news(i);
+        let asked = self.local(i);
+        let after = 100_000 + self.dice.below(3 * MS);
+        self.later(i, after, What::Tell(Input::Postgres { asked, news }));
+    }
+
+    /// The postmaster has ended.
+    pub fn exited(&mut self, i: usize) {
+        let asked = self.local(i);
+        self.input(i, Input::Postgres { asked, news: Postgres::Exited });
+        self.probe(i);
+    }
+}
+
+/// Worth a line of the story.
+fn is_news(input: &Input) -> bool {
+    match input {
+        Input::Wake | Input::Lease(_) | Input::Done(Done::Ordered { .. }) => false,
+        Input::Postgres { news, .. } => *news == Postgres::Exited,
+        Input::Verdict(verdict) => verdict.kind != VerdictKind::Missed,
+        _ => true,
+    }
+}
+
+fn is_deed(action: &Action) -> bool {
+    !matches!(action, Action::ReadLease | Action::AskPeer | Action::Pulse(_) | Action::Announce(_))
+}
+
+/// Names of the flags that a pulse carries.
+pub fn flags(flags: u16) -> String {
+    let known = [
+        (flag::PRIMARY, "primary"),
+        (flag::SYNC, "sync"),
+        (flag::RESIGN, "resign"),
+        (flag::PG_PRIMARY, "pg-primary"),
+        (flag::PG_UP, "pg-up"),
+        (flag::LEASED, "leased"),
+        (flag::WAIVED, "waived"),
+        (flag::ASKS_WAIVER, "asks-waiver"),
+    ];
+    known.iter().filter(|(bit, _)| flags & bit != 0).map(|(_, name)| *name).collect::<Vec<_>>().join("+")
+}
