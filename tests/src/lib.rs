@@ -6,4 +6,5 @@
 
 pub mod frames;
 pub mod lab;
+pub mod model;
 pub mod run;

@@ -1,0 +1,38 @@
+//! Model.
+
+pub mod action;
+pub mod bounds;
+mod daemon;
+mod kernel;
+pub mod properties;
+pub mod state;
+pub mod step;
+mod witness;
+
+use stateright::{Model, Property};
+
+use action::Action;
+use state::State;
+use step::Protocol;
+
+impl Model for Protocol {
+    type State = State;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<State> {
+        self.starts()
+    }
+
+    fn actions(&self, _state: &State, actions: &mut Vec<Action>) {
+        self.steps(actions);
+    }
+
+    fn next_state(&self, state: &State, action: Action) -> Option<State> {
+        let mut next = state.clone();
+        (self.take(&mut next, action) && next != *state).then_some(next)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        properties::all(self)
+    }
+}
