@@ -6,11 +6,11 @@ fn main() {
     let mut b = Bounds::SMALL;
     let mut it = args[2].split(',').map(|x| x.parse::<u8>().unwrap());
     b.detection = it.next().unwrap(); b.slots = it.next().unwrap(); b.terms = it.next().unwrap();
-    b.crashes = it.next().unwrap(); b.losses = it.next().unwrap(); b.resigns = it.next().unwrap(); b.waivers = it.next().unwrap(); b.forces = it.next().unwrap();
-    let p = Protocol { policy, bounds: b, deviation: None };
+    b.crashes = it.next().unwrap(); b.losses = it.next().unwrap(); b.resigns = it.next().unwrap(); b.waivers = it.next().unwrap(); b.forces = it.next().unwrap(); b.halves = it.next().unwrap() != 0;
+    let p = Protocol { policy, bounds: b, deviation: args.get(4).map(|d| *Deviation::ALL.iter().find(|x| format!("{x:?}") == *d).unwrap()) };
     println!("state {} bytes", size_of::<harbor_ha_tests::model::state::State>());
     let t = std::time::Instant::now();
-    let c = p.checker().threads(2).finish_when(HasDiscoveries::AnyFailures).spawn_bfs();
+    let c = p.checker().threads(if args.len() > 4 { 1 } else { 2 }).finish_when(HasDiscoveries::AnyFailures).spawn_bfs();
     let c = loop {
         std::thread::sleep(std::time::Duration::from_secs(1));
         if c.is_done() { break c.join(); }

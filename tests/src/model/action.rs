@@ -1,5 +1,9 @@
 //! What may happen next.
 
+use super::bounds::Policy;
+use super::state::{Ask, Phase, Release, State};
+use super::step::Protocol;
+
 /// One step of one party. `Option<u8>` is the place in the network that a packet takes; `None`: it is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -14,7 +18,9 @@ pub enum Action {
 pub enum Step {
     /// A packet arrives: term, echo, state, and the first half of an echo of its own.
     Deliver(u8),
-    /// The second half; a reflection leaves.
+    /// A packet arrives and is turned round at once.
+    Turn(u8),
+    /// The second half; a reflection leaves. Only with [`Bounds::halves`](super::bounds::Bounds::halves).
     Reflect(Option<u8>),
     /// The pulse thread sends, and writes `own`.
     Pulse(Option<u8>),
@@ -79,4 +85,73 @@ pub enum Step {
     Released,
     /// With `isolated = "serve"`.
     ServeIsolated,
+}
+
+impl Protocol {
+    /// The steps that are worth a try: a coarse sieve, [`Protocol::take`] is what decides.
+    pub fn steps(&self, state: &State, out: &mut Vec<Action>) {
+        out.push(Action::Tick);
+        for me in 0..2 {
+            self.steps_of(state, me, &mut |step| out.push(Action::At(me, step)));
+        }
+    }
+
+    fn steps_of(&self, state: &State, me: u8, push: &mut impl FnMut(Step)) {
+        let node = &state.nodes[usize::from(me)];
+        match node.ask {
+            Ask::Sent { .. } => push(Step::Grant),
+            Ask::No | Ask::Granted { .. } => {}
+        }
+        if node.release != Release::No {
+            push(Step::Released);
+        }
+        if !node.kernel.up {
+            push(Step::Boot);
+            return;
+        }
+        let slots = 0..self.bounds.slots;
+        if node.kernel.halfway.is_some() {
+            push(Step::Reflect(None));
+            slots.clone().for_each(|slot| push(Step::Reflect(Some(slot))));
+        } else {
+            slots.clone().for_each(|slot| push(Step::Deliver(slot)));
+            if !self.bounds.halves {
+                slots.clone().for_each(|slot| push(Step::Turn(slot)));
+            }
+        }
+        if state.budget.losses > 0 {
+            push(Step::Lose);
+        }
+        if !node.user.up {
+            push(Step::Restart);
+            return;
+        }
+        slots.for_each(|slot| push(Step::Pulse(Some(slot))));
+        if state.budget.crashes > 0 {
+            push(Step::Crash);
+        }
+        if node.user.storing != 0 {
+            push(Step::Stored);
+        }
+        if self.policy == Policy::Witness {
+            [Step::Ask, Step::Granted, Step::TakeBack].into_iter().for_each(&mut *push);
+        }
+        if self.deviation.is_some() {
+            [Step::Early, Step::Start, Step::StopWaiving, Step::TakeRightBack].into_iter().for_each(&mut *push);
+        }
+        let serves = node.kernel.serving != 0;
+        match node.user.phase {
+            Phase::Idle if serves => {
+                [Step::GoSolo, Step::GoLeased, Step::CallBack, Step::Resign, Step::Demote].into_iter().for_each(&mut *push);
+                if self.policy == Policy::Serve {
+                    push(Step::ServeIsolated);
+                }
+            }
+            Phase::Idle => [Step::Withdraw, Step::Rejoin, Step::Waive].into_iter().for_each(push),
+            Phase::Withdrawn => [Step::ReadPromise, Step::Cancel, Step::Promote].into_iter().for_each(push),
+            Phase::Waiting(_) => [Step::Cancel, Step::Promote, Step::Force].into_iter().for_each(push),
+            Phase::ToldToSucceed => push(Step::Promote),
+            Phase::Promoted(_) => push(Step::Open),
+        }
+    }
 }

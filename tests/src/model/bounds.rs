@@ -23,6 +23,8 @@ pub struct Bounds {
     pub waivers: u8,
     /// `failover --force`.
     pub forces: u8,
+    /// The two halves of an echo, and withdrawing and reading the promise, are steps of their own.
+    pub halves: bool,
 }
 
 /// What serves without the peer's echoes.
@@ -94,6 +96,7 @@ impl Bounds {
         resigns: 1,
         waivers: 1,
         forces: 0,
+        halves: false,
     };
 
     /// Age from which on a stamp is only old.
@@ -108,4 +111,30 @@ impl Bounds {
             _ => self.detection,
         }
     }
+}
+
+impl Deviation {
+    /// Every one.
+    pub const ALL: [Self; 20] = [
+        Self::LeaseOutlivesPromise,
+        Self::TermNotStored,
+        Self::WitnessIgnored,
+        Self::EchoOfOwnClock,
+        Self::EchoNotWithdrawn,
+        Self::LeasedSaidEarly,
+        Self::WaiverSaidEarly,
+        Self::RightUnheard,
+        Self::PermissionFirst,
+        Self::ResignSaidEarly,
+        Self::LivingPeerNotWaitedFor,
+        Self::WaiverReturnsInTerm,
+        Self::WaiverStoredMeanwhile,
+        Self::ResignNotReread,
+        Self::EchoFromBefore,
+        Self::StartInFormerTerm,
+        Self::PromiseForgotten,
+        Self::KeyWithoutEnd,
+        Self::ResignWithoutKey,
+        Self::ReleaseOfAnyGrant,
+    ];
 }

@@ -31,11 +31,14 @@ impl Protocol {
         let may_begin = node.user.storing == 0 || self.has(Deviation::WaiverStoredMeanwhile);
         match (step, node.user.phase) {
             (Step::Withdraw, Phase::Idle) if node.kernel.serving == 0 && may_begin => {
-                if Self::next_term(node, me) > self.bounds.terms {
+                if Self::next_term(node, me) > self.bounds.terms || !self.has_reason(node) {
                     return false;
                 }
                 node.kernel.echo = self.has(Deviation::EchoNotWithdrawn);
                 node.user.phase = Phase::Withdrawn;
+                if !self.bounds.halves {
+                    node.user.phase = Phase::Waiting(node.kernel.promise.max(0));
+                }
                 true
             }
             (Step::ReadPromise, Phase::Withdrawn) => {
@@ -61,6 +64,13 @@ impl Protocol {
         }
     }
 
+    /// A takeover could come of it. Whether the peer *is* dead, hung or cut off does not matter to what must never be.
+    fn has_reason(&self, node: &Node) -> bool {
+        self.policy != Policy::Hold
+            || self.bounds.forces > 0
+            || self.succession(node, Phase::Waiting(0)).is_some()
+    }
+
     /// The right that a takeover brings now; `None`: it has to wait.
     fn succession(&self, node: &Node, phase: Phase) -> Option<Solo> {
         let heard = &node.kernel.heard;
@@ -72,8 +82,13 @@ impl Protocol {
         match phase {
             Phase::Withdrawn | Phase::Waiting(_) if resigned => Some(alone),
             Phase::ToldToSucceed => Some(alone),
-            Phase::Waiting(0) => Some(self.right(node)),
-            Phase::Withdrawn if self.has(Deviation::LivingPeerNotWaitedFor) && !heard.primary => Some(Solo::No),
+            Phase::Waiting(0) => match self.right(node) {
+                // A living peer that does not serve, or one that was never heard: by its echoes, if at all.
+                Solo::No if heard.primary && self.policy == Policy::Hold => None,
+                Solo::No if heard.primary && node.kernel.solo_until < 0 => None,
+                solo => Some(solo),
+            },
+            Phase::Waiting(_) | Phase::Withdrawn if self.has(Deviation::LivingPeerNotWaitedFor) && !heard.primary => Some(Solo::No),
             _ => None,
         }
     }

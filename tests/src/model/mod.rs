@@ -23,13 +23,17 @@ impl Model for Protocol {
         self.starts()
     }
 
-    fn actions(&self, _state: &State, actions: &mut Vec<Action>) {
-        self.steps(actions);
+    fn actions(&self, state: &State, actions: &mut Vec<Action>) {
+        self.steps(state, actions);
     }
 
     fn next_state(&self, state: &State, action: Action) -> Option<State> {
         let mut next = state.clone();
-        (self.take(&mut next, action) && next != *state).then_some(next)
+        if !self.take(&mut next, action) {
+            return None;
+        }
+        self.tidy(&mut next);
+        (next != *state).then_some(next)
     }
 
     fn properties(&self) -> Vec<Property<Self>> {

@@ -3,7 +3,6 @@
 
 use super::action::{Action, Step};
 use super::bounds::{Bounds, Deviation, Policy};
-use super::kernel;
 use super::state::{
     Ask, Budget, Disk, FOREVER, Halfway, Kernel, Link, Node, OVER, Phase, Release, Said, Solo, State, User, Witness,
 };
@@ -73,39 +72,6 @@ impl Protocol {
         }
     }
 
-    /// The steps that are worth a try.
-    pub fn steps(&self, out: &mut Vec<Action>) {
-        use Step::{
-            Ask, Boot, CallBack, Cancel, Crash, Demote, Early, Force, GoLeased, GoSolo, Grant, Granted, Lose, Open,
-            Promote, ReadPromise, Rejoin, Released, Resign, Restart, ServeIsolated, Start, StopWaiving, Stored,
-            TakeBack, TakeRightBack, Waive, Withdraw,
-        };
-        out.push(Action::Tick);
-        for node in 0..2 {
-            for slot in 0..self.bounds.slots {
-                for step in [Step::Deliver(slot), Step::Reflect(Some(slot)), Step::Pulse(Some(slot))] {
-                    out.push(Action::At(node, step));
-                }
-            }
-            for step in [
-                Step::Reflect(None), Step::Pulse(None), Withdraw, ReadPromise, Cancel, Promote, Open, GoSolo, GoLeased,
-                CallBack, Resign, Demote, Rejoin, Waive, Stored, Crash, Restart, Lose, Boot, Force,
-            ] {
-                out.push(Action::At(node, step));
-            }
-            match self.policy {
-                Policy::Hold => {}
-                Policy::Witness => {
-                    out.extend([Ask, Grant, Granted, TakeBack, Released].map(|step| Action::At(node, step)));
-                }
-                Policy::Serve => out.push(Action::At(node, ServeIsolated)),
-            }
-            if self.deviation.is_some() {
-                out.extend([Early, Start, StopWaiving, TakeRightBack].map(|step| Action::At(node, step)));
-            }
-        }
-    }
-
     /// What comes of a step; `false`: it is not possible now.
     pub fn take(&self, state: &mut State, action: Action) -> bool {
         match action {
@@ -116,7 +82,8 @@ impl Protocol {
             Action::At(node, step) => {
                 let me = usize::from(node);
                 match step {
-                    Step::Deliver(slot) => self.deliver(state, me, slot),
+                    Step::Deliver(slot) => self.deliver(state, me, slot, None),
+                    Step::Turn(slot) => self.deliver(state, me, slot, Some(slot)),
                     Step::Reflect(slot) => self.reflect(state, me, slot),
                     Step::Crash | Step::Restart | Step::Lose | Step::Boot => self.fault(state, me, step),
                     Step::Grant | Step::Released => self.at_the_witness(state, me, step),
@@ -164,7 +131,7 @@ impl Protocol {
         less(&mut state.witness.ttl);
     }
 
-    fn deliver(&self, state: &mut State, me: usize, slot: u8) -> bool {
+    fn deliver(&self, state: &mut State, me: usize, slot: u8, back: Option<u8>) -> bool {
         let link = &mut state.links[me];
         let kernel = &mut state.nodes[me].kernel;
         let Some(packet) = link.slots[usize::from(slot)] else { return false };
@@ -187,7 +154,8 @@ impl Protocol {
         }
         let seen = self.has(Deviation::PermissionFirst) && permitted;
         kernel.halfway = Some(Halfway { stamp: packet.stamp, permitted: seen });
-        true
+        // Without halves both are one step.
+        self.bounds.halves || self.reflect(state, me, back)
     }
 
     fn reflect(&self, state: &mut State, me: usize, slot: Option<u8>) -> bool {
@@ -237,6 +205,31 @@ impl Protocol {
         };
         let term = if node.disk.primary { node.disk.mine } else { node.known() };
         Said { term, primary: false, leased: false, resign: user.resigned, waived }
+    }
+
+    /// A packet whose word is older than one that was heard says nothing any more, unless the hearing is forgotten.
+    pub fn tidy(&self, state: &mut State) {
+        if state.budget.losses > 0 {
+            return;
+        }
+        let old = self.bounds.old(self.deviation);
+        for (link, node) in state.links.iter_mut().zip(&state.nodes) {
+            let heard = link.heard;
+            for slot in &mut link.slots {
+                let Some(packet) = slot else { continue };
+                if packet.order > heard || packet.said.term > node.kernel.highest || !node.kernel.up {
+                    continue;
+                }
+                packet.order = heard;
+                packet.said = Said { term: packet.said.term, ..Said::default() };
+                if packet.echo.is_none() && packet.stamp >= old {
+                    *slot = None;
+                } else {
+                    packet.said.term = 0;
+                }
+            }
+            link.settle();
+        }
     }
 
     fn fault(&self, state: &mut State, me: usize, step: Step) -> bool {
