@@ -10,7 +10,7 @@ fn main() {
     let p = Protocol { policy, bounds: b, deviation: args.get(4).map(|d| *Deviation::ALL.iter().find(|x| format!("{x:?}") == *d).unwrap()) };
     println!("state {} bytes", size_of::<harbor_ha_tests::model::state::State>());
     let t = std::time::Instant::now();
-    let c = p.checker().threads(if args.len() > 4 { 1 } else { 2 }).finish_when(HasDiscoveries::AnyFailures).spawn_bfs();
+    let c = p.checker().threads(if args.len() > 4 { 1 } else { 2 }).finish_when(if args.len() > 5 { HasDiscoveries::AnyOf(std::collections::BTreeSet::from([harbor_ha_tests::model::properties::ONE_GATE])) } else { HasDiscoveries::AnyFailures }).spawn_bfs();
     let c = loop {
         std::thread::sleep(std::time::Duration::from_secs(1));
         if c.is_done() { break c.join(); }
@@ -20,6 +20,6 @@ fn main() {
     println!("{:?} unique {} total {} depth {}", t.elapsed(), c.unique_state_count(), c.state_count(), c.max_depth());
     for (k, path) in c.discoveries() {
         println!("{k}: {:?}", c.discovery_classification(k).to_string());
-        if c.discovery_classification(k).to_string() == "counterexample" { for (s, a) in path.into_vec() { println!("{a:?}\n      {s:?}"); } }
+        if c.discovery_classification(k).to_string() == "counterexample" { for (s, a) in path.into_vec() { let g: Vec<_> = s.nodes.iter().map(|n| format!("T{} {:?} lease {} prom {} {:?}{}", n.kernel.serving, n.kernel.solo, n.kernel.leased, n.kernel.promise, n.user.phase, if n.kernel.is_open() {" OPEN"} else {""})).collect(); println!("   {g:?}"); println!("{a:?}"); } }
     }
 }

@@ -70,6 +70,8 @@ pub enum Deviation {
     WaiverStoredMeanwhile,
     /// A resignation is acted on though something newer was heard before the echo was off.
     ResignNotReread,
+    /// The gate is ordered open while reflections still say `RESIGN`.
+    ResignLingers,
     /// An echo of a stamp from before the gate was ordered open counts.
     EchoFromBefore,
     /// A started node goes on in its former term, at once.
@@ -115,7 +117,7 @@ impl Bounds {
 
 impl Deviation {
     /// Every one.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::LeaseOutlivesPromise,
         Self::TermNotStored,
         Self::WitnessIgnored,
@@ -130,6 +132,7 @@ impl Deviation {
         Self::WaiverReturnsInTerm,
         Self::WaiverStoredMeanwhile,
         Self::ResignNotReread,
+        Self::ResignLingers,
         Self::EchoFromBefore,
         Self::StartInFormerTerm,
         Self::PromiseForgotten,

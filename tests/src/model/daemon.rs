@@ -129,6 +129,10 @@ impl Protocol {
         let node = &mut state.nodes[me];
         match (step, node.user.phase) {
             (Step::Open, Phase::Promoted(solo)) => {
+                if node.kernel.own.resign && !self.has(Deviation::ResignLingers) {
+                    // Its reflections would still say that it has resigned.
+                    return false;
+                }
                 let stored = !self.has(Deviation::TermNotStored);
                 node.kernel.serving = if stored { node.disk.mine } else { Self::next_term(node, me) };
                 node.kernel.solo = solo;
@@ -136,7 +140,7 @@ impl Protocol {
                     node.kernel.solo_until = FOREVER;
                 }
                 node.user.phase = Phase::Idle;
-                if !self.has(Deviation::EchoFromBefore) {
+                if !self.has(Deviation::EchoFromBefore) && !self.has(Deviation::LivingPeerNotWaitedFor) {
                     self.void_stamps(state, me);
                 }
                 true
@@ -144,9 +148,15 @@ impl Protocol {
             (Step::Start, Phase::Idle)
                 if self.has(Deviation::StartInFormerTerm) && node.disk.primary && node.kernel.serving == 0 =>
             {
+                if node.user.resigned {
+                    node.user.resigned = false;
+                    return true;
+                }
+                if node.kernel.own.resign {
+                    return false;
+                }
                 node.kernel.serving = node.disk.mine;
                 node.kernel.echo = false;
-                node.user.resigned = false;
                 self.void_stamps(state, me);
                 true
             }

@@ -203,7 +203,12 @@ impl Protocol {
         } else {
             node.disk.waived
         };
-        let term = if node.disk.primary { node.disk.mine } else { node.known() };
+        let term = match user.phase {
+            // PostgreSQL is in recovery for a while yet: it speaks as the standby that it was.
+            Phase::Promoted(_) => node.disk.seen,
+            _ if node.disk.primary => node.disk.mine,
+            _ => node.known(),
+        };
         Said { term, primary: false, leased: false, resign: user.resigned, waived }
     }
 
