@@ -1,7 +1,7 @@
 //! The lab and the suites.
 //!
 //! [`lab`] makes hosts of network namespaces and breaks them; [`run`] is the main job on top of it: a
-//! client that writes through the virtual address while its primary dies. [`frames`] is what a real keepalived sends.
+//! client that writes through the virtual address while its primary dies. [`model`] explores the lease protocol exhaustively. [`frames`] is what a real keepalived sends.
 //! The suites lie in `suites/`.
 
 pub mod frames;

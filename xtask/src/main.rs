@@ -46,6 +46,13 @@ enum Verb {
         #[arg(value_enum)]
         suite: Option<test::Suite>,
     },
+    /// Explore every state of the lease protocol within bounds: `model --bounds small|full`.
+    #[command(disable_help_flag = true)]
+    Model {
+        /// Handed to `harbor-ha-model`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// Formatter, clippy and rustdoc; part of `test pure`.
     Lint,
     /// Sizes of files and direction between rooms; part of `test pure`.
@@ -58,6 +65,7 @@ fn main() -> ExitCode {
         Verb::Lab { arguments } => cargo::become_lab(None, &arguments),
         Verb::Run { arguments } => cargo::become_lab(Some("run"), &arguments),
         Verb::Test { suite } => test::verb(suite),
+        Verb::Model { arguments } => cargo::become_model(&arguments),
         Verb::Lint => setup::ensure().and_then(|ready| lint::verb(&ready)).map(|()| ExitCode::SUCCESS),
         Verb::Tidy => tidy::verb().map(|()| ExitCode::SUCCESS),
     };

@@ -2,6 +2,7 @@
 
 pub mod action;
 pub mod bounds;
+pub mod check;
 mod daemon;
 mod kernel;
 pub mod properties;

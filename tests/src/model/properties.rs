@@ -2,7 +2,7 @@
 
 use stateright::Property;
 
-use super::bounds::{Deviation, Policy};
+use super::bounds::Policy;
 use super::state::{Node, Phase, Solo, State};
 use super::step::Protocol;
 
@@ -109,11 +109,3 @@ fn by_key(state: &State, me: usize) -> bool {
     kernel.serving != 0 && kernel.solo == Solo::No && kernel.solo_until >= 0 && kernel.leased < 0
 }
 
-/// Names of the properties that this mistake may break.
-pub const fn watched(deviation: Deviation) -> &'static [&'static str] {
-    match deviation {
-        Deviation::TermNotStored => &[TERM_STORED],
-        Deviation::WaiverSaidEarly => &[WAIVER_STORED, ONE_RIGHT, ONE_GATE],
-        _ => &[ONE_GATE],
-    }
-}

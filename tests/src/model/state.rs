@@ -223,6 +223,8 @@ pub struct Budget {
     pub resigns: u8,
     /// Standbys that waive.
     pub waivers: u8,
+    /// Questions for the witness's key.
+    pub asks: u8,
     /// `failover --force`.
     pub forces: u8,
     /// It was used: two gates are the operator's.

@@ -48,6 +48,7 @@ impl Protocol {
                     losses: bounds.losses,
                     resigns: bounds.resigns,
                     waivers: bounds.waivers,
+                    asks: bounds.asks,
                     forces: bounds.forces,
                     forced: false,
                 },

@@ -14,7 +14,12 @@ impl Protocol {
         let takes_over = matches!(node.user.phase, Phase::Waiting(_));
         let term = if serving != 0 { serving } else { Self::next_term(node, me) };
         match (step, node.ask) {
-            (Step::Ask, Ask::No) if takes_over || (serving != 0 && node.kernel.solo == Solo::No && node.kernel.leased <= 0) => {
+            (Step::Ask, Ask::No) if state.budget.asks > 0 => {
+                let runs_low = serving != 0 && node.kernel.solo == Solo::No && node.kernel.leased <= 0;
+                if !takes_over && !runs_low {
+                    return false;
+                }
+                state.budget.asks -= 1;
                 node.ask = Ask::Sent { age: 0, term };
                 // Without halves the witness answers at once; the answer takes its time.
                 return self.bounds.halves || self.at_the_witness(state, me, Step::Grant);
