@@ -7,7 +7,11 @@ use harbor_ha_tests::model::bounds::Deviation;
 use harbor_ha_tests::model::check;
 
 #[derive(Parser)]
-#[command(name = "cargo xtask model", bin_name = "cargo xtask model", about = "Explore the lease protocol exhaustively")]
+#[command(
+    name = "cargo xtask model",
+    bin_name = "cargo xtask model",
+    about = "Explore the lease protocol exhaustively"
+)]
 struct Arguments {
     /// How far.
     #[arg(long, value_enum, default_value = "small")]

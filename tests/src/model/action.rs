@@ -142,7 +142,9 @@ impl Protocol {
         let serves = node.kernel.serving != 0;
         match node.user.phase {
             Phase::Idle if serves => {
-                [Step::GoSolo, Step::GoLeased, Step::CallBack, Step::Resign, Step::Demote].into_iter().for_each(&mut *push);
+                [Step::GoSolo, Step::GoLeased, Step::CallBack, Step::Resign, Step::Demote]
+                    .into_iter()
+                    .for_each(&mut *push);
                 if self.policy == Policy::Serve {
                     push(Step::ServeIsolated);
                 }

@@ -66,9 +66,7 @@ impl Protocol {
 
     /// A takeover could come of it. Whether the peer *is* dead, hung or cut off does not matter to what must never be.
     fn has_reason(&self, node: &Node) -> bool {
-        self.policy != Policy::Hold
-            || self.bounds.forces > 0
-            || self.succession(node, Phase::Waiting(0)).is_some()
+        self.policy != Policy::Hold || self.bounds.forces > 0 || self.succession(node, Phase::Waiting(0)).is_some()
     }
 
     /// The right that a takeover brings now; `None`: it has to wait.
@@ -88,7 +86,9 @@ impl Protocol {
                 Solo::No if heard.primary && node.kernel.solo_until < 0 => None,
                 solo => Some(solo),
             },
-            Phase::Waiting(_) | Phase::Withdrawn if self.has(Deviation::LivingPeerNotWaitedFor) && !heard.primary => Some(Solo::No),
+            Phase::Waiting(_) | Phase::Withdrawn if self.has(Deviation::LivingPeerNotWaitedFor) && !heard.primary => {
+                Some(Solo::No)
+            }
             _ => None,
         }
     }

@@ -108,4 +108,3 @@ fn by_key(state: &State, me: usize) -> bool {
     let kernel = &state.nodes[me].kernel;
     kernel.serving != 0 && kernel.solo == Solo::No && kernel.solo_until >= 0 && kernel.leased < 0
 }
-

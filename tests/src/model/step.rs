@@ -54,11 +54,12 @@ impl Protocol {
                 },
             }
         };
-        let mut starts = vec![state(Some(Solo::No)), state(None)];
-        if self.policy != Policy::Witness {
-            starts.push(state(Some(Solo::TookOver)));
+        let leased = state(Some(Solo::No));
+        match self.policy {
+            // Nobody is solo without end there, and two standbys do the same as elsewhere.
+            Policy::Witness => vec![leased],
+            Policy::Hold | Policy::Serve => vec![leased, state(None), state(Some(Solo::TookOver))],
         }
-        starts
     }
 
     fn standby(&self) -> Node {
