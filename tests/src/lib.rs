@@ -2,12 +2,13 @@
 //!
 //! [`lab`] makes hosts of network namespaces and breaks them; [`run`] is the main job on top of it: a
 //! client that writes through the virtual address while its primary dies. [`chaos`]: random faults
-//! together, and a judgement from outside. [`sim`] runs the core on virtual
-//! time. [`frames`] is what a real keepalived sends.
+//! together, and a judgement from outside. [`sim`] runs the core on virtual time, [`model`] explores the
+//! lease protocol exhaustively. [`frames`] is what a real keepalived sends.
 //! The suites lie in `suites/`.
 
 pub mod chaos;
 pub mod frames;
 pub mod lab;
+pub mod model;
 pub mod run;
 pub mod sim;

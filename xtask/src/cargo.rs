@@ -40,6 +40,14 @@ pub fn build(ready: &setup::Ready) -> Result<()> {
     Ok(())
 }
 
+/// Builds and becomes `harbor-ha-model`. It needs no eBPF object, so none is built.
+pub fn become_model(arguments: &[OsString]) -> Result<ExitCode> {
+    let mut cargo = command();
+    cargo.args(["run", "--release", "-p", "harbor-ha-tests", "--bin", "harbor-ha-model", "--"]).args(arguments);
+    let error = cargo.env("AYA_BUILD_SKIP", "1").exec();
+    Err(error).context("cannot start cargo")
+}
+
 /// Sets up, builds, and becomes `harbor-ha-lab`, so that signals and the exit code are its own.
 pub fn become_lab(verb: Option<&str>, arguments: &[OsString]) -> Result<ExitCode> {
     let ready = setup::ensure()?;

@@ -60,6 +60,13 @@ enum Verb {
         #[arg(value_enum)]
         suite: Option<test::Suite>,
     },
+    /// Explore every state of the lease protocol within bounds: `model --bounds small|full`.
+    #[command(disable_help_flag = true)]
+    Model {
+        /// Handed to `harbor-ha-model`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// Formatter, clippy and rustdoc; part of `test pure`.
     Lint,
     /// Sizes of files and direction between rooms; part of `test pure`.
@@ -74,6 +81,7 @@ fn main() -> ExitCode {
         Verb::Chaos { arguments } => cargo::become_lab(Some("chaos"), &arguments),
         Verb::Calm { arguments } => cargo::become_lab(Some("calm"), &arguments),
         Verb::Test { suite } => test::verb(suite),
+        Verb::Model { arguments } => cargo::become_model(&arguments),
         Verb::Lint => setup::ensure().and_then(|ready| lint::verb(&ready)).map(|()| ExitCode::SUCCESS),
         Verb::Tidy => tidy::verb().map(|()| ExitCode::SUCCESS),
     };

@@ -4,6 +4,7 @@
 
 use crate::records::{GateStats, Lease, Order, Signs};
 use crate::units::Nanos;
+use crate::wire::pulse::flag;
 
 /// L as a share of D: the rest covers clocks that run at different rates.
 pub const LEASE_TENTHS: u64 = 9;
@@ -92,7 +93,14 @@ pub const fn echoed(lease: &mut Lease, now: Nanos, echo: Nanos, detection: Nanos
     }
 }
 
-/// First half of hearing a stamp, if `order.echo` allows: the promise. It must be visible before the permission is looked
+/// Whether a packet with these flags may be granted anything: a peer that has resigned asks for nothing, and the promise
+/// that it is waited for ends the sooner.
+#[inline(always)]
+pub const fn grants(order: &Order, flags: u16) -> bool {
+    order.echo != 0 && flags & flag::RESIGN == 0
+}
+
+/// First half of hearing a stamp, if [`grants`] allows: the promise. It must be visible before the permission is looked
 /// at once more, for [`echo`]: so whoever takes the permission away and then reads the promise has missed nothing.
 #[inline(always)]
 pub const fn promise(lease: &mut Lease, heard: Nanos, detection: Nanos) {

@@ -27,7 +27,7 @@ pub fn heard(pulse: &Pulse, now: Nanos, detection: Nanos) -> Nanos {
         emit::add(&raw mut lease.echoes);
         gate::echoed(lease, now, Nanos(pulse.echo_ns), detection, &asked, signs);
     }
-    if asked.echo == 0 {
+    if !gate::grants(&asked, pulse.flags) {
         return gate::echo(lease, &asked, Nanos(0));
     }
     gate::promise(lease, now, detection);

@@ -25,8 +25,12 @@ pub(super) struct Lease {
     pub silent: bool,
     /// This node does not open its gate before; known once the echo was ordered off.
     pub promise: Option<Nanos>,
+    /// An older promise may be forgotten: the gate stays shut until then.
+    pub floor: Nanos,
     /// The right to serve in this term is ours alone.
     pub solo: bool,
+    /// It rests on the standby's waiver, which lasts as long as the term.
+    pub by_waiver: bool,
     /// Until when a leased node may serve without echoes: a witness's grant, or [`FOREVER`] by configuration.
     pub limit: Nanos,
     /// As last read.
@@ -61,7 +65,10 @@ impl Lease {
             silent: true,
             // It was waited for before that gate was opened.
             promise: resuming.then_some(Nanos(0)),
+            floor: Nanos(0),
             solo: resuming && adopted.solo != 0,
+            // It may: the order does not tell.
+            by_waiver: resuming && adopted.solo != 0,
             limit: Nanos(0),
             leased_until: Nanos(0),
             low: false,
@@ -74,7 +81,22 @@ impl Lease {
     }
 }
 
+impl Lease {
+    /// The gate opens no earlier.
+    pub const fn not_before(self, floor: Nanos) -> Self {
+        Self { floor, ..self }
+    }
+}
+
 impl Core {
+    /// This primary goes on in a new term, so that its standby, which has waived its right in this one, gets it back.
+    pub(super) fn renews_term(&self) -> bool {
+        self.state == VrrpState::Master
+            && self.lease.solo
+            && self.lease.by_waiver
+            && self.standby_could_take_over(self.now)
+    }
+
     /// Brings the kernel's order in line with what is decided; what comes later in the list may rely on it.
     pub(super) fn settle_order(&mut self, out: &mut Actions) {
         if self.rules.lease.is_none() {
@@ -153,7 +175,7 @@ impl Core {
     pub(super) fn shut(&mut self, out: &mut Actions) {
         self.opening = false;
         self.lease.resuming = false;
-        self.lease.solo = false;
+        (self.lease.solo, self.lease.by_waiver) = (false, false);
         self.lease.limit = Nanos(0);
         self.settle_order(out);
     }
@@ -161,7 +183,7 @@ impl Core {
     /// The order is in force.
     pub(super) fn ordered(&mut self, order: Order, promise_until: Nanos) {
         if order == self.lease.order && order.echo == 0 {
-            self.lease.promise.get_or_insert(promise_until);
+            self.lease.promise.get_or_insert(promise_until.max(self.lease.floor));
         }
     }
 
@@ -184,14 +206,15 @@ impl Core {
             out.push(Action::ReadLease);
         }
         if self.lease.solo {
-            if self.standby_could_take_over(now) {
+            // Where the standby has waived its right it gets one in a new term only, which is on the disk first.
+            if self.standby_could_take_over(now) && !self.lease.by_waiver {
                 self.lease.solo = false;
                 self.lease.limit = Nanos(0);
             }
             return;
         }
         if self.peer_waived() {
-            self.lease.solo = true;
+            (self.lease.solo, self.lease.by_waiver) = (true, true);
             self.release_key(now, out);
             return;
         }

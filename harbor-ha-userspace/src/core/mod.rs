@@ -115,8 +115,8 @@ pub struct Core {
     link: Option<bool>,
     /// On disk.
     terms: Terms,
-    /// A write of them is under way.
-    storing: bool,
+    /// A write of these is under way.
+    storing: Option<Terms>,
     store_at: Nanos,
     local: Local,
     /// When the last action on PostgreSQL ended.
@@ -200,6 +200,8 @@ pub struct Adopted {
     pub order: Order,
     /// Automatic action is paused.
     pub paused: bool,
+    /// The kernel's maps are new: what this node promised before is not in them.
+    pub forgotten: bool,
 }
 
 /// Between two tries of an action that failed.
@@ -216,6 +218,7 @@ const RESIGN_PATIENCE: Nanos = Nanos::from_secs(30);
 impl Core {
     /// A node that knows nothing yet but its terms, and what an earlier run left in force.
     pub fn new(rules: Rules, terms: Terms, adopted: Adopted, now: Nanos) -> Self {
+        let floor = if adopted.forgotten { now.after(rules.start_wait) } else { Nanos(0) };
         Self {
             rules,
             state: VrrpState::Init,
@@ -223,7 +226,7 @@ impl Core {
             why: "just started".to_owned(),
             link: None,
             terms,
-            storing: false,
+            storing: None,
             store_at: now,
             local: Local::Unknown,
             local_since: Nanos(0),
@@ -259,7 +262,7 @@ impl Core {
             retry_at: now,
             ask_at: now,
             backlog_until: now,
-            lease: Lease::new(adopted.order, terms.claim(), now),
+            lease: Lease::new(adopted.order, terms.claim(), now).not_before(floor),
             witness: Witness::default(),
             approach: None,
             opening: false,

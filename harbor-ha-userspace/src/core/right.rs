@@ -17,7 +17,7 @@ const WAIVER_PATIENCE: Nanos = Nanos::from_secs(1);
 /// A takeover that has begun and has not promoted: the echo is off, the promise is waited for, the witness asked.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Approach {
-    /// The peer may still have an open gate.
+    /// The peer may still write: the promotion waits for the promise. The gate waits for it always.
     pub waits: bool,
     /// The witness was asked in this approach.
     pub asked: bool,
@@ -32,7 +32,7 @@ impl Core {
     /// This standby may succeed a primary that fell silent: that one serves by our echoes alone.
     pub(super) fn has_right(&self) -> bool {
         let followed = self.followed_term();
-        followed != 0 && followed >= self.known_term() && self.terms.waived < followed && !self.wants_waiver()
+        followed != 0 && followed >= self.known_term() && self.waived_or_soon() < followed && !self.wants_waiver()
     }
 
     /// What a takeover of a peer in this role needs besides a promotable server, and the rights that it brings.
@@ -43,7 +43,7 @@ impl Core {
             return Ok(alone);
         }
         let known = self.known_term();
-        if known != 0 && self.terms.waived >= known {
+        if known != 0 && self.waived_or_soon() >= known {
             return Err(NotPromotable::Waived { term: known });
         }
         if role == PeerRole::Standby && !hung {
@@ -75,10 +75,6 @@ impl Core {
         }
         let promised = self.lease.promise.is_some_and(|promise| !waits || now >= promise);
         let granted = self.witness.term == self.terms.reserved && self.witness.held_until > now;
-        if promised && !waits {
-            // Its gate was shut before it resigned.
-            self.lease.promise = Some(Nanos(0));
-        }
         promised && (!key || granted)
     }
 
@@ -181,16 +177,17 @@ impl Core {
     /// What `waived` should be on disk.
     pub(super) fn wanted_waiver(&self) -> u64 {
         let waived = self.terms.waived;
-        let heard = self.peer.pulse.flags & flag::LEASED != 0;
-        let term = self.peer.pulse.term;
         if self.rules.lease.is_none() || self.state != VrrpState::Backup || self.peer.role() != PeerRole::Primary {
             return waived;
         }
-        if self.wants_waiver() && self.approach.is_none() {
-            return waived.max(term);
-        }
-        // It was heard to do without us, and now counts on us again: our waiver is spent.
-        if waived == term && self.solo_heard && heard { 0 } else { waived }
+        // Never taken back in its term: a packet of before could make the primary rely on it once more. A primary that
+        // counts on this node again takes a new term.
+        if self.wants_waiver() && self.approach.is_none() { waived.max(self.peer.pulse.term) } else { waived }
+    }
+
+    /// A waiver that is on its way to the disk may be there already.
+    fn waived_or_soon(&self) -> u64 {
+        self.storing.map_or(self.terms.waived, |terms| terms.waived.max(self.terms.waived))
     }
 
     /// Says so until the primary has heard it.

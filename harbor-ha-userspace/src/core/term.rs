@@ -79,7 +79,8 @@ impl Core {
         let timeline = self.own_timeline();
         // Data of a later promotion than is on disk here: somebody else promoted this server.
         let base = if timeline > claim { self.next_term(timeline - 1) } else { claim };
-        let mine = if base < known && self.succeeds_a_standby() { self.next_term(known) } else { base };
+        let due = (base < known && self.succeeds_a_standby()) || (self.renews_term() && self.storing.is_none());
+        let mine = if due { self.next_term(known.max(base)) } else { base };
         Terms { seen: known.max(mine), mine, reserved: 0, waived: 0 }
     }
 
@@ -101,21 +102,25 @@ impl Core {
 
     /// Stores what has to be stored; one write at a time.
     pub(super) fn settle_terms(&mut self, now: Nanos, out: &mut Actions) {
-        if !self.rules.postgres || self.storing || now < self.store_at || self.state == VrrpState::Init {
+        if !self.rules.postgres || self.storing.is_some() || now < self.store_at || self.state == VrrpState::Init {
             return;
         }
         let wanted = self.wanted_terms();
         if wanted != self.terms {
-            self.storing = true;
+            self.storing = Some(wanted);
             out.push(Action::StoreTerms(wanted));
         }
     }
 
     pub(super) fn stored(&mut self, now: Nanos, result: Result<Terms, String>) {
-        self.storing = false;
+        self.storing = None;
         match result {
             Ok(terms) => {
                 self.solo_heard &= terms.waived == self.terms.waived;
+                if self.state == VrrpState::Master && terms.mine > self.terms.claim() {
+                    // A new term, in which nothing was waived.
+                    self.lease.by_waiver = false;
+                }
                 self.terms = terms;
             }
             Err(error) => {

@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use harbor_ha_ebpf::names;
 use harbor_ha_ebpf::records::Order;
 use harbor_ha_ebpf::units::Nanos;
 use nix::fcntl::{Flock, FlockArg};
@@ -133,6 +134,8 @@ pub(super) struct Parts {
     pub pause_file: PauseFile,
     /// What an earlier run left in force.
     pub adopted_order: Order,
+    /// The kernel's maps are new: what was promised before is not in them.
+    pub forgotten: bool,
     pub terms: Terms,
     pub memory: String,
     /// To be kept once nothing can fail any more.
@@ -176,6 +179,7 @@ pub(super) async fn parts(settings: &Settings) -> Result<Parts, BuildError> {
         "memory not locked by choice".to_owned()
     };
     let fresh = Fresh::new(&node.bpffs, &node.instance);
+    let pinned_before = fresh.had(names::map::LEASE);
     let traced = tracing::enabled!(target: "harbor_ha_ebpf", tracing::Level::DEBUG);
     let mut ebpf = load::load(&node.bpffs, &node.instance, traced)?;
     if traced {
@@ -192,6 +196,8 @@ pub(super) async fn parts(settings: &Settings) -> Result<Parts, BuildError> {
     let Attachment { mode: attached, adopted } =
         load::attach(&mut ebpf, &node.bpffs, &node.instance, &node.interface, settings.xdp_mode)?;
     let adopted_order = maps.current_order()?;
+    // Pins of an older layout were replaced: nothing of them is known either.
+    let forgotten = !pinned_before || maps.lease()?.promise_until_ns == 0;
     if let Some(group) = gated {
         tracing::info!(group = %group.display(), "the sockets are gated");
     }
@@ -222,6 +228,7 @@ pub(super) async fn parts(settings: &Settings) -> Result<Parts, BuildError> {
         term_file,
         pause_file: PauseFile::new(&node.state_dir, &node.instance),
         adopted_order,
+        forgotten,
         terms,
         memory,
         fresh,

@@ -54,7 +54,7 @@ pub async fn run(settings: Settings) -> Result<(), BuildError> {
     tokio::spawn(parts.interface.clone().watch(settings.node.address, vips, watch));
     let mut lost = None;
     let mut performer = Performer::new(settings.clone(), inputs, look);
-    let adopted = Adopted { order: parts.adopted_order, paused: parts.pause_file.is_set() };
+    let adopted = Adopted { order: parts.adopted_order, paused: parts.pause_file.is_set(), forgotten: parts.forgotten };
     let mut core = Core::new(build::rules(&settings), parts.terms, adopted, clock::now());
     let mut out = Actions::default();
     let mut terminate = signal(SignalKind::terminate()).expect("SIGTERM can be caught");

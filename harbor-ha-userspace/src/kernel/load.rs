@@ -147,6 +147,11 @@ impl Fresh {
         Self { folder, before, keep: false }
     }
 
+    /// Whether an earlier run left this pin.
+    pub fn had(&self, name: &str) -> bool {
+        self.before.contains(&name)
+    }
+
     /// The start went well.
     pub fn keep(&mut self) {
         self.keep = true;

@@ -86,7 +86,11 @@ impl World {
         (config.vrid, config.cluster_id, config.priority) = (51, 7, rules.priority.0);
         (config.pulse_interval_ns, config.pulse_threshold) = (interval, threshold);
         config.hang_ns = self.schedule.hang;
-        let adopted = Adopted { order: node.kernel.order, paused: node.paused };
+        let adopted = Adopted {
+            order: node.kernel.order,
+            paused: node.paused,
+            forgotten: node.kernel.lease == Default::default(),
+        };
         // Above all that was sent before, as `net::sequence` makes sure.
         node.sequence += 1 << 20;
         node.run += 1;

@@ -137,8 +137,10 @@ impl Server {
             lsn: Lsn(self.log.len() as u64 * ENTRY),
             streaming,
             peer_is_sync: !self.signal && streaming && self.names,
+            peer_has_tail: !self.signal && streaming,
             sync_names: if self.names { "peer".to_owned() } else { String::new() },
             replay_paused: self.signal && now < self.paused_until,
+            ..PgFacts::default()
         }
     }
 

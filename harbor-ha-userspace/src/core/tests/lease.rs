@@ -122,15 +122,51 @@ fn a_waiver_is_said_only_when_it_is_on_disk() {
 }
 
 #[test]
-fn the_right_comes_back_when_the_primary_counts_on_it_again() {
+fn a_waived_right_comes_back_in_a_new_term_only() {
     let mut node = standby_of(Isolated::Hold, LEASED);
     node.pulse(LEASED | flag::ASKS_WAIVER, 2);
     node.pulse(PRIMARY, 2);
     assert_eq!(node.core.pulse.flags & flag::WAIVED, 0, "heard: nothing more to say");
-    assert!(!node.core.has_right());
     node.pulse(LEASED, 2);
-    assert_eq!(node.core.terms.waived, 0);
+    assert_eq!(node.core.terms.waived, 2, "an old packet could make the primary rely on it again");
+    assert!(!node.core.has_right());
+    node.pulse(LEASED, 4);
     assert!(node.core.has_right());
+}
+
+#[test]
+fn a_primary_takes_a_new_term_to_count_on_a_standby_that_waived() {
+    let mut node = primary_of(Isolated::Hold);
+    node.leased = Nanos(u64::MAX);
+    node.pulse(flag::PG_UP | flag::WAIVED, 1);
+    node.pulse(flag::PG_UP, 1);
+    node.pass(ms(10));
+    assert_eq!(node.core.terms.mine, 3);
+    assert_eq!((order(&node).serving_term, order(&node).solo), (3, 0));
+    assert_eq!((node.core.pulse.term, node.core.pulse.flags & flag::LEASED), (3, flag::LEASED));
+    let opened = node.did.iter().all(|action| !matches!(action, Action::Order(order) if order.serving_term == 0));
+    assert!(opened, "the gate stays open: {:?}", node.did);
+}
+
+#[test]
+fn a_waiver_on_its_way_to_the_disk_is_one() {
+    let mut node = standby_of(Isolated::Hold, LEASED);
+    node.core.storing = Some(Terms { waived: 2, ..node.core.terms });
+    node.dead();
+    node.pass(ms(100));
+    assert!(!node.did(&Action::Promote));
+    assert_eq!(node.core.refusal, Some(NotPromotable::Waived { term: 2 }));
+}
+
+#[test]
+fn new_maps_may_have_forgotten_a_promise() {
+    let terms = Terms { seen: 1, mine: 1, ..Terms::default() };
+    let fresh = Adopted { forgotten: true, ..Adopted::default() };
+    let mut node = node(Isolated::Hold, streamed(), terms, fresh);
+    node.pulse(flag::PG_UP, 1);
+    assert_eq!((node.core.state, order(&node).serving_term), (VrrpState::Master, 0));
+    node.pass(ms(600));
+    assert_eq!(order(&node).serving_term, 1);
 }
 
 #[test]
@@ -190,12 +226,14 @@ fn a_hold_is_longer_than_a_hang() {
 }
 
 #[test]
-fn a_resigned_primary_is_succeeded_without_a_wait() {
+fn a_resigned_primary_is_succeeded_at_once_and_its_gate_waited_for() {
     let mut node = standby_of(Isolated::Hold, LEASED);
     node.promise = node.now.after(ms(1000));
     node.pulse(flag::RESIGN | flag::SYNC | flag::PG_UP, 2);
     assert!(node.did(&Action::Promote));
     node.promoted();
+    assert_eq!(order(&node).serving_term, 0);
+    node.pass(ms(1000));
     assert_eq!((order(&node).serving_term, order(&node).solo), (3, 1));
 }
 
@@ -300,7 +338,7 @@ fn a_standby_asks_the_witness_before_it_promotes() {
 fn a_restart_goes_on_where_the_gate_was() {
     let terms = Terms { seen: 3, mine: 3, ..Terms::default() };
     let before = Order { serving_term: 3, echo: 0, solo: 1, solo_until_ns: FOREVER, hang_ns: 1_000_000_000 };
-    let mut node = node(Isolated::Hold, primary(3), terms, Adopted { order: before, paused: false });
+    let mut node = node(Isolated::Hold, primary(3), terms, Adopted { order: before, ..Adopted::default() });
     assert_eq!(order(&node), before, "{:?}", node.did);
     node.pulse(flag::PG_UP, 3);
     assert_eq!((order(&node), node.core.state), (before, VrrpState::Master));
