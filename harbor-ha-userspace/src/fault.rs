@@ -2,7 +2,8 @@
 //!
 //! Inert unless `HARBOR_HA_FAULT_POINT` names one of [`POINTS`]; the process then kills itself there by SIGKILL, as a
 //! power cut or the kernel's memory killer would, without a destructor or a flush. With
-//! `HARBOR_HA_FAULT_POINT_ONCE=FILE` it does so only if it can create that file, so that the next one lives.
+//! `HARBOR_HA_FAULT_POINT_ONCE=FILE` it does so only if it can create that file, so that the next one lives. With
+//! `HARBOR_HA_FAULT_POINT_RUNS=PROGRAM` it runs that program instead, waits for its end and goes on: something else dies.
 
 use std::fs::OpenOptions;
 use std::path::PathBuf;
@@ -15,9 +16,19 @@ use nix::unistd::getpid;
 const VARIABLE: &str = "HARBOR_HA_FAULT_POINT";
 /// Names a file that exists once the process has died.
 const ONCE: &str = "HARBOR_HA_FAULT_POINT_ONCE";
+/// Names a program that breaks something else.
+const RUNS: &str = "HARBOR_HA_FAULT_POINT_RUNS";
 
 /// Every point there is, in the order in which a process can reach them.
-pub const POINTS: [&str; 36] = [
+pub const POINTS: [&str; 44] = [
+    "order.begin",
+    "order.done",
+    "prepare.done",
+    "serve.addresses",
+    "serve.done",
+    "withdraw.done",
+    "sync.done",
+    "terms.done",
     "stop.begin",
     "stop.signalled",
     "stop.done",
@@ -60,6 +71,7 @@ pub const POINTS: [&str; 36] = [
 struct Armed {
     point: String,
     once: Option<PathBuf>,
+    runs: Option<PathBuf>,
 }
 
 /// Dies here if this point is the one that is named.
@@ -68,6 +80,11 @@ pub fn point(name: &'static str) {
     debug_assert!(POINTS.contains(&name), "`{name}` is not in the list of fault points");
     let Some(armed) = ARMED.get_or_init(armed) else { return };
     if armed.point == name && armed.once.as_ref().is_none_or(first) {
+        if let Some(program) = &armed.runs {
+            let ended = std::process::Command::new(program).arg(name).status();
+            tracing::warn!(point = name, ?ended, "a fault was made here");
+            return;
+        }
         let _dead = kill(getpid(), Signal::SIGKILL);
         loop {
             std::thread::park(); // the signal is on its way
@@ -82,7 +99,11 @@ fn armed() -> Option<Armed> {
         return None;
     }
     tracing::warn!(point, "`{VARIABLE}` is set: this process will kill itself there");
-    Some(Armed { point, once: std::env::var_os(ONCE).map(PathBuf::from) })
+    Some(Armed {
+        point,
+        once: std::env::var_os(ONCE).map(PathBuf::from),
+        runs: std::env::var_os(RUNS).map(PathBuf::from),
+    })
 }
 
 /// Creates the file, which nobody can do twice. One that cannot be created at all is no reason to die again and again.

@@ -13,6 +13,7 @@ use super::repeated::Repeated;
 use crate::config::settings::Settings;
 use crate::core::witness::{Answer, WitnessCall};
 use crate::core::{Action, Done, Input, Promoted, PulseState, Served, StopMode};
+use crate::fault;
 use crate::kernel::load::LoadError;
 use crate::net::clock;
 use crate::pg::{self, Pg, RejoinBy, StartAs};
@@ -118,6 +119,7 @@ impl Performer {
             Action::SetSync { peer } => self.task(parts, |why| Done::SetSync(Err(why)), move |pg| async move {
                 let names = if peer { pg.settings().peer_name.clone() } else { String::new() };
                 let result = pg.set_sync(&names, ASK_LIMIT).await;
+                fault::point("sync.done");
                 tracing::info!(names, ok = result.is_ok(), "synchronous_standby_names");
                 Done::SetSync(result.map(|()| names).map_err(|error| error.to_string()))
             }),
@@ -132,6 +134,7 @@ impl Performer {
                         tracing::warn!(%error, "address not put up ahead of time");
                     }
                 }
+                fault::point("prepare.done");
             }
             Action::Witness(call) => {
                 let full = self.witness.as_ref().is_none_or(|witness| witness.try_send(call).is_err());
@@ -154,6 +157,7 @@ impl Performer {
                     let stored =
                         tokio::task::spawn_blocking(move || file.save(&terms).map_err(|error| error.to_string()));
                     let result = stored.await.unwrap_or_else(|panic| Err(panic.to_string()));
+                    fault::point("terms.done");
                     let _ended = inputs.send(Input::Done(Done::StoreTerms(result.map(|()| terms)))).await;
                 });
             }
@@ -194,9 +198,11 @@ impl Performer {
     /// The kernel's gate does as it is told before the next action begins.
     fn order(&mut self, parts: &mut Parts, order: Order) {
         // The promise after the order: what the kernel echoed until then is in it.
+        fault::point("order.begin");
         let read = parts.maps.order(&order).and_then(|()| parts.maps.lease());
         match read {
             Ok(lease) => {
+                fault::point("order.done");
                 tracing::debug!(?order, "ordered");
                 let promise_until = Nanos(lease.promise_until_ns);
                 self.done.push_back(Input::Done(Done::Ordered { order, promise_until }));
@@ -231,11 +237,13 @@ impl Performer {
         for &vip in &self.settings.node.vips {
             parts.interface.add(vip).await.map_err(|error| error.to_string())?;
         }
+        fault::point("serve.addresses");
         let vip = clock::now();
         let first = parts.announcer.send(1);
         let garp = clock::now();
         first.map_err(|error| error.to_string())?;
         announce(parts, self.settings.announce.repeat.saturating_sub(1));
+        fault::point("serve.done");
         Ok(Served { vip, garp })
     }
 
@@ -245,6 +253,7 @@ impl Performer {
                 tracing::error!(%error, "address not removed");
             }
         }
+        fault::point("withdraw.done");
     }
 }
 
