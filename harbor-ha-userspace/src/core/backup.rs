@@ -185,12 +185,16 @@ impl Core {
             ) if self.forced => {}
             result => result?,
         }
-        if let Some(last) = self.peer.last_primary.filter(|last| !last.sync && !self.forced)
+        if let Some(last) = self.peer.last_primary.filter(|_| !self.forced)
             && self.rules.lease.is_some()
             && self.rules.sync.names_standby()
         {
-            // However much this node has: that primary went on acknowledging without it after its last word.
-            return Err(NotPromotable::Behind { ours: facts.lsn, theirs: last.lsn });
+            // A primary that did not count on this node went on acknowledging without it after its last word, however
+            // much is here; one that did may have named it before it had caught up.
+            let theirs = if last.sync { self.peer.sync_from } else { last.lsn };
+            if !last.sync || facts.lsn < theirs {
+                return Err(NotPromotable::Behind { ours: facts.lsn, theirs });
+            }
         }
         if self.may_take_term() { Ok(()) } else { Err(NotPromotable::TermNotStored) }
     }

@@ -63,6 +63,8 @@ pub struct Peer {
     pub postgres: Option<PgFacts>,
     /// Its last words as a primary.
     pub last_primary: Option<LastPrimary>,
+    /// Where its log ended when it was first heard to count on this node: what lies before was acknowledged without it.
+    pub sync_from: Lsn,
 }
 
 /// What the peer does, as far as can be known.
@@ -95,6 +97,7 @@ impl Default for Peer {
             system_identifier: 0,
             postgres: None,
             last_primary: None,
+            sync_from: Lsn(0),
         }
     }
 }
@@ -152,12 +155,20 @@ impl Peer {
         }
         let was_primary = heartbeat.flags & (flag::PRIMARY | flag::RESIGN) != 0;
         if verdict.source == Source::Pulse && was_primary && verdict.timeline != 0 {
-            self.last_primary = Some(LastPrimary {
+            self.said_as_primary(LastPrimary {
                 sync: verdict.flags & flag::SYNC != 0,
                 lsn: Lsn(verdict.lsn),
                 timeline: verdict.timeline,
             });
         }
+    }
+
+    fn said_as_primary(&mut self, words: LastPrimary) {
+        let counted = self.last_primary.is_some_and(|last| last.sync && last.timeline == words.timeline);
+        if words.sync && !counted {
+            self.sync_from = words.lsn;
+        }
+        self.last_primary = Some(words);
     }
 
     /// Takes an answer of its PostgreSQL in.
@@ -168,8 +179,7 @@ impl Peer {
         if let Some(facts) = &facts
             && !facts.in_recovery
         {
-            self.last_primary =
-                Some(LastPrimary { sync: facts.peer_is_sync, lsn: facts.lsn, timeline: facts.timeline });
+            self.said_as_primary(LastPrimary { sync: facts.peer_is_sync, lsn: facts.lsn, timeline: facts.timeline });
         }
         self.postgres = facts;
     }

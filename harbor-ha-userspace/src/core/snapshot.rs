@@ -155,6 +155,9 @@ impl Core {
 
     /// Why this standby would not take over if the peer died now; the last refusal for a node that is none.
     fn would_refuse(&self) -> Option<NotPromotable> {
+        if self.paused && !self.forced {
+            return Some(NotPromotable::Hold);
+        }
         match &self.local {
             Local::Up(facts) if facts.in_recovery && self.state == VrrpState::Backup => {
                 if self.paused {

@@ -92,7 +92,12 @@ impl Core {
     /// This running primary has seen a later term, and the only other node is a standby now: a new term is due.
     fn succeeds_a_standby(&self) -> bool {
         let theirs = &self.peer.pulse;
-        let is_standby = theirs.flags & flag::PG_UP != 0 && theirs.flags & (flag::PG_PRIMARY | flag::FORMER) == 0;
+        // A kernel whose daemon is silent goes on saying what was true before that daemon took over.
+        let is_current = !self.peer.hung && theirs.term >= self.known_term();
+        let is_standby = is_current
+            && u64::from(theirs.timeline) <= self.own_timeline()
+            && theirs.flags & flag::PG_UP != 0
+            && theirs.flags & (flag::PG_PRIMARY | flag::FORMER) == 0;
         self.rules.lease.is_some()
             && self.state == VrrpState::Backup
             && matches!(&self.local, Local::Up(facts) if !facts.in_recovery)

@@ -146,6 +146,8 @@ impl World {
                 return;
             }
             self.start_daemon(i);
+            // A pause that an operator ended while no daemon ran is ended now.
+            self.queue.push(now + MS, Event::Restore(i as u8));
         }
         // A loop that was held has everything to read.
         self.soon(i);

@@ -3,7 +3,7 @@
 use harbor_ha_ebpf::decide::filter::Reject;
 use harbor_ha_ebpf::records::VerdictKind;
 use harbor_ha_ebpf::units::Nanos;
-use harbor_ha_ebpf::wire::pulse::{self, Pulse};
+use harbor_ha_ebpf::wire::pulse::{self, Pulse, flag};
 use harbor_ha_ebpf::wire::siphash::Key;
 
 use super::event::Event;
@@ -17,6 +17,9 @@ impl World {
     /// A packet leaves `from`.
     pub fn send(&mut self, from: usize, packet: Pulse) {
         let now = self.now;
+        if packet.flags & flag::LEASED != 0 {
+            self.checkers.leased_term = self.checkers.leased_term.max(packet.term);
+        }
         let broken = self.nodes[from].broken;
         if !self.nodes[from].hears(now) || now < broken.cut {
             return;

@@ -40,7 +40,9 @@ impl World {
             return;
         }
         let waived = theirs.terms.waived == term;
-        if !waived && !self.witness.is_revoked(term) {
+        // A right begins with the word of the primary.
+        let right = self.checkers.leased_term >= term;
+        if right && !waived && !self.witness.is_revoked(term) {
             self.violate("I8", format!("{i} names nobody in term {term}, whose standby keeps its right"));
         }
     }
