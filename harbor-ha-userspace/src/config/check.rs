@@ -270,16 +270,28 @@ fn pulse(section: &Section<'_>) -> Option<Option<Pulse>> {
     let cluster_id = section.or("cluster_id", 1, |value| integer(value, 1..=u64::MAX));
     if enabled == Some(false) {
         section.unread_secret("key");
+        section.unread_secret("other_key");
         return Some(None);
     }
     let key = section.secret("key").and_then(|key| match key {
-        Some(key) => pulse_key(section, &key),
+        Some(key) => pulse_key(section, "key", &key),
         None => section.missing("key_file", "\"/etc/harbor-ha/pulse.key\""),
     });
-    Some(Some(Pulse { interval: interval?, threshold: threshold?, port: port?, key: key?, cluster_id: cluster_id? }))
+    let other_key = section.secret("other_key").and_then(|key| match key {
+        Some(key) => pulse_key(section, "other_key", &key).map(Some),
+        None => Some(None),
+    });
+    Some(Some(Pulse {
+        interval: interval?,
+        threshold: threshold?,
+        port: port?,
+        key: key?,
+        other_key: other_key?,
+        cluster_id: cluster_id?,
+    }))
 }
 
-fn pulse_key(section: &Section<'_>, key: &Secret<String>) -> Option<Secret<[u8; 16]>> {
+fn pulse_key(section: &Section<'_>, stem: &str, key: &Secret<String>) -> Option<Secret<[u8; 16]>> {
     let digits = key.reveal().trim();
     if digits.len() != 32 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         let what = match digits.bytes().position(|byte| !byte.is_ascii_hexdigit()) {
@@ -287,7 +299,7 @@ fn pulse_key(section: &Section<'_>, key: &Secret<String>) -> Option<Secret<[u8; 
             None => format!("the key has {} hexadecimal digits, not 32", digits.len()),
         };
         return section
-            .problem(&section.source("key"), format!("{what}; `openssl rand -hex 16` makes one, for both nodes"));
+            .problem(&section.source(stem), format!("{what}; `openssl rand -hex 16` makes one, for both nodes"));
     }
     let number = u128::from_str_radix(digits, 16).expect("32 hexadecimal digits are a u128");
     Some(Secret::new(number.to_be_bytes()))

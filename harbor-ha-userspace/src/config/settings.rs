@@ -107,8 +107,10 @@ pub struct Pulse {
     pub threshold: u8,
     /// UDP port, both ends.
     pub port: u16,
-    /// SipHash key.
+    /// SipHash key: sent, and accepted.
     pub key: Secret<[u8; 16]>,
+    /// Accepted too, while the nodes change from one key to another.
+    pub other_key: Option<Secret<[u8; 16]>>,
     /// Tells clusters on one network apart.
     pub cluster_id: u64,
 }

@@ -229,9 +229,11 @@ fn config(settings: &Settings) -> Config {
 
 fn secrets(settings: &Settings) -> Secrets {
     let key = settings.pulse.as_ref().map_or([0; 2], |pulse| Key::from_bytes(*pulse.key.reveal()).0);
+    let other = settings.pulse.as_ref().and_then(|pulse| pulse.other_key.as_ref());
+    let other = other.map_or(key, |other| Key::from_bytes(*other.reveal()).0);
     Secrets {
         pulse_key: key,
-        other_key: key,
+        other_key: other,
         password: settings.vrrp.password.as_ref().map_or([0; 8], |password| *password.reveal()),
     }
 }

@@ -303,6 +303,7 @@ mod tests {
             threshold: 3,
             port: peer.local_addr().unwrap().port(),
             key: Secret::new([7; 16]),
+            other_key: None,
             cluster_id: 1,
         };
         let identity = Identity { source: us, peer: them, vrid: 1, priority: 90, sequence };

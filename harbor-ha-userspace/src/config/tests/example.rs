@@ -55,13 +55,15 @@ fn each_default_of_the_example_is_the_default_of_the_code() {
 fn each_secret_of_the_example_can_be_uncommented() {
     let host = Fake::new()
         .file("/etc/harbor-ha/vrrp.password", 0o600, "1111")
+        .file("/etc/harbor-ha/pulse.next.key", 0o600, "00000000000000000000000000000001")
         .file("/etc/harbor-ha/postgres.password", 0o600, "x")
         .file("/etc/harbor-ha/replication.password", 0o600, "y");
     let secrets: Vec<_> = defaults().into_iter().filter(|(_, key, _)| is_secret(key)).map(|(at, ..)| at).collect();
-    assert_eq!(secrets.len(), 3);
+    assert_eq!(secrets.len(), 4);
     let text = uncommented(|n| secrets.contains(&n)).replace("# version = 3", "version = 2");
     let settings = parse(&text, &host).unwrap();
     assert_eq!(settings.vrrp.password.unwrap().reveal(), b"1111\0\0\0\0");
+    assert_eq!(settings.pulse.unwrap().other_key.unwrap().reveal()[15], 1);
     assert_eq!(settings.postgres.unwrap().replication_password.unwrap().reveal(), "y");
 }
 
