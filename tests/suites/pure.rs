@@ -440,6 +440,8 @@ fn a_pulse_is_read_back_and_no_other_key_reads_it() {
             timeline: random.next() as u32,
             lsn: random.next(),
             system_identifier: random.next(),
+            boot: random.next(),
+            echo_boot: random.next(),
         };
         let key = Key([random.next(), random.next()]);
         let bytes = pulse::emit(&said, key);

@@ -25,6 +25,8 @@ pub struct Sign {
     pub always_said: bool,
     /// The peer's kernel answered our pulse `sequence`.
     pub reflection: bool,
+    /// Pulses: the sender's boot, without which stamps cannot be compared.
+    pub boot: u64,
     /// Pulses of ours so far ([`crate::records::Signs::asked`]).
     pub asked: u64,
     /// Age of the sender's userspace.
@@ -65,9 +67,6 @@ pub struct Next {
     pub deadline: Option<Nanos>,
 }
 
-/// A stamp that is older than the newest by more than this is of another boot of the peer.
-const BOOT: u64 = 1_000_000_000;
-
 /// A valid packet arrived.
 #[inline(always)]
 pub fn arrival(record: &mut Detector, now: Nanos, sign: &Sign) -> Next {
@@ -80,7 +79,7 @@ pub fn arrival(record: &mut Detector, now: Nanos, sign: &Sign) -> Next {
     record.stalling = 0;
     record.asked = sign.asked;
     // Of a pulse and a reflection that overtook each other the one that was stamped later tells the truth.
-    let outdated = sign.stamp_ns < record.stamp_ns && record.stamp_ns - sign.stamp_ns < BOOT;
+    let outdated = sign.stamp_ns < record.stamp_ns && sign.boot == record.boot;
     if outdated && matches!(was, State::Alive | State::Resigned) {
         let deadline = now.after(Nanos(wait(record)));
         record.deadline_ns = deadline.0;
@@ -96,6 +95,7 @@ pub fn arrival(record: &mut Detector, now: Nanos, sign: &Sign) -> Next {
     record.timeline = sign.timeline;
     record.term = sign.term;
     record.stamp_ns = sign.stamp_ns;
+    record.boot = sign.boot;
     record.lsn = sign.lsn;
     record.system_identifier = sign.system_identifier;
     record.age_ns = sign.age.0;

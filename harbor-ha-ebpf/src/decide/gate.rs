@@ -112,7 +112,8 @@ pub const fn promise(lease: &mut Lease, heard: Nanos, detection: Nanos) {
 
 /// Second half: the stamp to echo. An echo that is not permitted is 0.
 #[inline(always)]
-pub const fn echo(lease: &mut Lease, order: &Order, stamp: Nanos) -> Nanos {
+pub const fn echo(lease: &mut Lease, order: &Order, stamp: Nanos, boot: u64) -> Nanos {
+    lease.echo_boot = boot;
     lease.echo_stamp_ns = if order.echo != 0 { stamp.0 } else { 0 };
     Nanos(lease.echo_stamp_ns)
 }
@@ -179,7 +180,7 @@ mod tests {
         let mut mine = Lease::default();
         let (sent, heard) = (Nanos(100 * MS), Nanos(100 * MS + 1));
         promise(&mut mine, heard, D);
-        let echo = echo(&mut mine, &Order { echo: 1, ..Order::default() }, sent);
+        let echo = echo(&mut mine, &Order { echo: 1, ..Order::default() }, sent, 1);
         echoed(&mut theirs, Nanos(105 * MS), echo, D, &order, &signs);
         assert!(theirs.leased_until_ns < mine.promise_until_ns);
     }
@@ -187,7 +188,7 @@ mod tests {
     #[test]
     fn a_forbidden_echo_is_zero_also_later() {
         let mut lease = Lease { echo_stamp_ns: 9, ..Lease::default() };
-        assert_eq!(echo(&mut lease, &Order::default(), Nanos(10)), Nanos(0));
+        assert_eq!(echo(&mut lease, &Order::default(), Nanos(10), 1), Nanos(0));
         assert_eq!(lease.echo_stamp_ns, 0);
     }
 

@@ -15,7 +15,7 @@ use super::maps::{LEASE, ORDER, SIGNS};
 
 /// An authentic packet that was heard at `now`; answers with the stamp to echo, 0 for none. `detection` is D.
 #[inline(always)]
-pub fn heard(pulse: &Pulse, now: Nanos, detection: Nanos) -> Nanos {
+pub fn heard(pulse: &Pulse, boot: u64, now: Nanos, detection: Nanos) -> Nanos {
     let (Some(lease), Some(order), Some(signs)) = (LEASE.get_ptr_mut(0), ORDER.get_ptr(0), SIGNS.get(0)) else {
         return Nanos(0);
     };
@@ -23,18 +23,19 @@ pub fn heard(pulse: &Pulse, now: Nanos, detection: Nanos) -> Nanos {
     // writes `lease`.
     let (lease, asked): (&mut Lease, Order) = unsafe { (&mut *lease, *order) };
     gate::heard_term(lease, pulse.term);
-    if pulse.echo_ns != 0 {
+    // A stamp of another boot of ours is a number without a meaning.
+    if pulse.echo_ns != 0 && pulse.echo_boot == boot {
         emit::add(&raw mut lease.echoes);
         gate::echoed(lease, now, Nanos(pulse.echo_ns), detection, &asked, signs);
     }
     if !gate::grants(&asked, pulse.flags) {
-        return gate::echo(lease, &asked, Nanos(0));
+        return gate::echo(lease, &asked, Nanos(0), 0);
     }
     gate::promise(lease, now, detection);
     barrier(&raw mut lease.promise_until_ns);
     // SAFETY: as above; volatile, so that the permission is looked at again and not remembered.
     let still = unsafe { (&raw const (*order).echo).read_volatile() };
-    gate::echo(lease, &Order { echo: still, ..asked }, Nanos(pulse.stamp_ns))
+    gate::echo(lease, &Order { echo: still, ..asked }, Nanos(pulse.stamp_ns), pulse.boot)
 }
 
 /// Everything before it is visible to every CPU before anything after it is read: an addition that fetches is a full

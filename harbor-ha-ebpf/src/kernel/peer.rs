@@ -83,7 +83,7 @@ fn accept_pulse(ctx: &XdpContext, from: From, parsed: Result<Pulse, Reject>, now
     // Four bytes of microseconds times one byte: no overflow, and the target has no saturating product.
     let detection = Nanos(interval.0 * threshold as u64);
     // A lease is a matter of two.
-    let echo = if from.peer == 0 { lease::heard(&pulse, now, detection) } else { Nanos(0) };
+    let echo = if from.peer == 0 { lease::heard(&pulse, config.boot, now, detection) } else { Nanos(0) };
     let sign = Sign {
         interval,
         threshold,
@@ -103,6 +103,7 @@ fn accept_pulse(ctx: &XdpContext, from: From, parsed: Result<Pulse, Reject>, now
         stamp_ns: pulse.stamp_ns,
         lsn: pulse.lsn,
         system_identifier: pulse.system_identifier,
+        boot: pulse.boot,
     };
     feed(from.peer, Source::Pulse, &sign, now);
     debug!(ctx, "pulse of {:i}: sequence {}", u32::from_be_bytes(from.source), pulse.sequence);
@@ -111,7 +112,7 @@ fn accept_pulse(ctx: &XdpContext, from: From, parsed: Result<Pulse, Reject>, now
         return Ok(Fate::Drop);
     }
     emit::count(from.peer, |stats| &mut stats.pulses);
-    reflect::turn(ctx, config, echo)?;
+    reflect::turn(ctx, config, echo, pulse.boot)?;
     emit::count(from.peer, |stats| &mut stats.reflected);
     Ok(Fate::Turn)
 }

@@ -12,7 +12,7 @@ use harbor_ha_ebpf::wire::{ethernet, ipv4};
 use super::maps::{OWN, SECRETS, SIGNS};
 use super::time;
 
-/// Rewrites the frame of a valid pulse. `echo` is what may be echoed of its stamp.
+/// Rewrites the frame of a valid pulse. `echo` is what may be echoed of its stamp, `question` the boot that it is of.
 ///
 /// The IP checksum stays right under an exchange of the addresses; the TTL is 255 already, or this were no valid pulse.
 ///
@@ -20,7 +20,7 @@ use super::time;
 ///
 /// The frame is no pulse's after all, which the verifier cannot know.
 #[inline(always)]
-pub fn turn(ctx: &XdpContext, config: &Config, echo: Nanos) -> Result<(), Reject> {
+pub fn turn(ctx: &XdpContext, config: &Config, echo: Nanos, question: u64) -> Result<(), Reject> {
     let (Some(secrets), Some(signs)) = (SECRETS.get(0), SIGNS.get(0)) else {
         return Err(Reject::Mac);
     };
@@ -61,6 +61,8 @@ pub fn turn(ctx: &XdpContext, config: &Config, echo: Nanos) -> Result<(), Reject
         timeline: own.timeline,
         lsn: own.lsn,
         system_identifier: own.system_identifier,
+        boot: config.boot,
+        echo_boot: question,
     };
     pulse::say(bytes, &ours);
     pulse::seal(bytes, Key(secrets.pulse_key));

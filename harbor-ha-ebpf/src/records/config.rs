@@ -48,12 +48,14 @@ pub struct Config {
     pub pulse_interval_ns: u64,
     /// Tells clusters apart.
     pub cluster_id: u64,
+    /// Tells this boot from others.
+    pub boot: u64,
     /// A peer whose userspace gave no sign for longer hangs.
     pub hang_ns: u64,
     /// The virtual addresses, network order; the first that is all zero ends the list.
     pub vips: [[u8; 4]; VIPS_MAX],
 }
-const _: () = assert!(size_of::<Config>() == 4 + 8 + 4 + 4 * 8 + 4 * VIPS_MAX);
+const _: () = assert!(size_of::<Config>() == 4 + 8 + 4 + 5 * 8 + 4 * VIPS_MAX);
 
 /// Map `secrets`, apart from [`Config`] so that a dump of that one can be shown around.
 #[repr(C)]

@@ -102,6 +102,8 @@ pub struct Detector {
     pub asked: u64,
     /// Expiries at which silence was long enough, and too few questions had been asked.
     pub unasked: u64,
+    /// Last pulse: the sender's boot.
+    pub boot: u64,
     /// Last packet: age of the sender's userspace.
     pub age_ns: u64,
     /// Last packet: priority.
@@ -123,7 +125,7 @@ pub struct Detector {
     /// Distance of each pulse or advert from its expected instant, by powers of two of a microsecond.
     pub jitter: [u32; JITTER_SLOTS],
 }
-const _: () = assert!(size_of::<Detector>() == 20 * 8 + 8 * 4 + JITTER_SLOTS * 4);
+const _: () = assert!(size_of::<Detector>() == 21 * 8 + 8 * 4 + JITTER_SLOTS * 4);
 
 /// A record as userspace reads it from map `peers`: the kernel's timer first, opaque (and read as zeros).
 #[repr(C)]

@@ -61,6 +61,8 @@ pub struct Lease {
     pub highest_term: u64,
     /// The peer's stamp to echo; 0: none.
     pub echo_stamp_ns: u64,
+    /// The peer's boot of that stamp.
+    pub echo_boot: u64,
     /// This node does not take over before.
     pub promise_until_ns: u64,
     /// Stamps of ours that came back.
@@ -70,7 +72,7 @@ pub struct Lease {
     /// How often that happened.
     pub darkenings: u64,
 }
-const _: () = assert!(size_of::<Lease>() == 64);
+const _: () = assert!(size_of::<Lease>() == 72);
 
 /// Map `gate_stats`: what the gate did. Only ever added to, by the kernel, atomically.
 #[repr(C)]

@@ -7,7 +7,7 @@
 //! 32 sequence (64)                         40 stamp, sender's monotonic ns (64)
 //! 48 echo, last stamp heard (64)           56 userspace age, µs (32)   60 timeline (32)
 //! 64 WAL position (64)                     72 system identifier (64)
-//! 80 zero (128)
+//! 80 boot of the sender (64)               88 boot whose stamp is echoed (64)
 //! 96 SipHash-2-4 over the 96 bytes before
 //! ```
 
@@ -87,6 +87,10 @@ pub struct Pulse {
     pub lsn: u64,
     /// PostgreSQL system identifier; 0: not known.
     pub system_identifier: u64,
+    /// Tells the sender's boots apart: a stamp means nothing in another one.
+    pub boot: u64,
+    /// The receiver's boot in which `echo_ns` was its stamp.
+    pub echo_boot: u64,
 }
 
 impl Pulse {
@@ -187,6 +191,8 @@ pub fn parse_either(bytes: &[u8; LENGTH], key: Key, other: Key) -> Result<Pulse,
         timeline: be!(bytes, 60, u32),
         lsn: be!(bytes, 64, u64),
         system_identifier: be!(bytes, 72, u64),
+        boot: be!(bytes, 80, u64),
+        echo_boot: be!(bytes, 88, u64),
     })
 }
 
@@ -219,7 +225,8 @@ pub fn say(bytes: &mut [u8; LENGTH], pulse: &Pulse) {
     bytes[60..64].copy_from_slice(&pulse.timeline.to_be_bytes());
     bytes[64..72].copy_from_slice(&pulse.lsn.to_be_bytes());
     bytes[72..80].copy_from_slice(&pulse.system_identifier.to_be_bytes());
-    bytes[80..96].copy_from_slice(&[0; 16]);
+    bytes[80..88].copy_from_slice(&pulse.boot.to_be_bytes());
+    bytes[88..96].copy_from_slice(&pulse.echo_boot.to_be_bytes());
 }
 
 #[cfg(test)]
@@ -244,6 +251,8 @@ mod tests {
             timeline: 9,
             lsn: 0x1_0000_0010,
             system_identifier: u64::MAX,
+            boot: 10,
+            echo_boot: 11,
         }
     }
 
@@ -263,7 +272,7 @@ mod tests {
     #[test]
     fn what_is_said_over_a_question_keeps_its_sequence_and_nothing_else_of_its_sender() {
         let mut bytes = emit(&sample(), KEY);
-        // A field of a version to come is not ours to repeat.
+        // The boots of another one are not ours to repeat.
         bytes[80..96].fill(0xff);
         let ours = Pulse { vrid: 0, cluster_id: 0, sequence: 0, flags: flag::REFLECTION, stamp_ns: 99, ..sample() };
         say(&mut bytes, &ours);
@@ -271,7 +280,7 @@ mod tests {
         let heard = parse(&bytes, KEY).unwrap();
         let of_the_question = Pulse { vrid: 51, cluster_id: 7, sequence: sample().sequence, ..ours };
         assert_eq!(heard, of_the_question);
-        assert_eq!(bytes[80..96], [0; 16]);
+        assert_eq!((bytes[87], bytes[95]), (10, 11));
     }
 
     #[test]

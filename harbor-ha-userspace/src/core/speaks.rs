@@ -13,6 +13,6 @@ pub trait Speaks: Send {
     /// What was said last, also by an earlier run.
     fn said(&self) -> Signs;
 
-    /// The peer's stamp to echo; 0: none.
-    fn echo(&self) -> u64;
+    /// The peer's stamp to echo, 0 for none, and the peer's boot that it is of.
+    fn echo(&self) -> (u64, u64);
 }

@@ -187,7 +187,9 @@ pub(super) async fn parts(settings: &Settings) -> Result<Parts, BuildError> {
     }
     let verdicts = maps::verdicts(&mut ebpf)?;
     let mut maps = Maps::take(&mut ebpf)?;
-    maps.configure(settings)?;
+    let boot = clock::boot_id()
+        .map_err(|source| BuildError::File { path: "/proc/sys/kernel/random/boot_id".into(), source })?;
+    maps.configure(settings, boot)?;
     // Before XDP, so that there is no interface on which the address answers and no gate behind it.
     let gated = match settings.pulse {
         Some(_) => Some(gate::attach(&mut ebpf, &node.bpffs, &node.instance, settings.cgroup.as_deref())?),
@@ -207,6 +209,7 @@ pub(super) async fn parts(settings: &Settings) -> Result<Parts, BuildError> {
             peer: node.peer,
             vrid: settings.vrrp.vrid.as_u8(),
             priority: settings.vrrp.priority.0,
+            boot,
             sequence: sequence::begin(&node.state_dir.join("pulse-sequence"), clock::wall_ns()),
         };
         let kernel = Box::new(OwnWriter::open(&node.bpffs, &node.instance)?);

@@ -50,13 +50,13 @@ impl Maps {
         })
     }
 
-    /// Tells the kernel who we are; keys and peers first, so that no packet is judged by half a configuration.
+    /// Tells the kernel who we are; keys and peers first, so that no packet is judged by half a configuration. `boot` tells this boot of the machine from others.
     ///
     /// # Errors
     ///
     /// The kernel refuses a write.
-    pub fn configure(&mut self, settings: &Settings) -> Result<(), LoadError> {
-        self.write(&config(settings), &secrets(settings), &peers(settings))
+    pub fn configure(&mut self, settings: &Settings, boot: u64) -> Result<(), LoadError> {
+        self.write(&Config { boot, ..config(settings) }, &secrets(settings), &peers(settings))
     }
 
     /// Writes the records themselves. What was known of a peer that is another one now is forgotten: its sequences

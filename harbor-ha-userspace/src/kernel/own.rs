@@ -43,8 +43,8 @@ impl Speaks for OwnWriter {
         self.said
     }
 
-    fn echo(&self) -> u64 {
-        self.lease.get(&0, 0).map_or(0, |lease| lease.echo_stamp_ns)
+    fn echo(&self) -> (u64, u64) {
+        self.lease.get(&0, 0).map_or((0, 0), |lease| (lease.echo_stamp_ns, lease.echo_boot))
     }
 }
 

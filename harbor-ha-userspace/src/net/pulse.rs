@@ -41,6 +41,8 @@ pub struct Identity {
     pub vrid: u8,
     /// Configured priority.
     pub priority: u8,
+    /// Of this boot: see [`clock::boot_id`].
+    pub boot: u64,
     /// Above every sequence that was ever sent: see [`super::sequence`].
     pub sequence: u64,
 }
@@ -113,6 +115,7 @@ impl Pulses {
                 threshold: settings.threshold,
                 interval_us: settings.interval.as_micros() as u32,
                 cluster_id: settings.cluster_id,
+                boot: identity.boot,
                 // Of the two elements that the kernel reads from, the first pulse writes the one that is not read now.
                 sequence: identity.sequence + u64::from(identity.sequence & 1 != before.sent & 1),
                 ..Pulse::default()
@@ -234,7 +237,7 @@ impl Sender {
         }
         self.pulse.sequence += 1;
         self.asked += 1;
-        self.pulse.echo_ns = self.kernel.echo();
+        (self.pulse.echo_ns, self.pulse.echo_boot) = self.kernel.echo();
         let now = clock::now();
         self.pulse.stamp_ns = now.0;
         let heard = self.tell_kernel(now);
@@ -288,8 +291,8 @@ mod tests {
             self.1
         }
 
-        fn echo(&self) -> u64 {
-            77
+        fn echo(&self) -> (u64, u64) {
+            (77, 3)
         }
     }
 
@@ -306,7 +309,7 @@ mod tests {
             other_key: None,
             cluster_id: 1,
         };
-        let identity = Identity { source: us, peer: them, vrid: 1, priority: 90, sequence };
+        let identity = Identity { source: us, peer: them, vrid: 1, priority: 90, boot: 5, sequence };
         let realtime = Realtime { priority: 0, lock_memory: false };
         (Pulses::start(&settings, identity, realtime, Box::new(ear.clone())).unwrap(), peer)
     }

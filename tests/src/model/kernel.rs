@@ -110,7 +110,7 @@ impl Kernel {
     /// Second half.
     pub fn permit(&mut self, halfway: Halfway) {
         let stamp = Nanos(NOW.0 - nanos(halfway.stamp).0);
-        let allowed = gate::echo(&mut self.lease(), &self.order(), stamp);
+        let allowed = gate::echo(&mut self.lease(), &self.order(), stamp, 0);
         self.echo_stamp = (allowed.0 != 0).then_some(halfway.stamp);
     }
 

@@ -86,6 +86,10 @@ impl World {
         (config.vrid, config.cluster_id, config.priority) = (51, 7, rules.priority.0);
         (config.pulse_interval_ns, config.pulse_threshold) = (interval, threshold);
         config.hang_ns = self.schedule.hang;
+        // Unique on both hosts: the run that first configured the kernel, or the one before.
+        if config.boot == 0 {
+            config.boot = u64::from(node.run + 1) * 2 + i as u64;
+        }
         let adopted = Adopted {
             order: node.kernel.order,
             paused: node.paused,

@@ -41,12 +41,16 @@ impl Kernel {
         if self.mutant != Some(Mutant::GateIgnoresTerms) {
             gate::heard_term(&mut self.lease, pulse.term);
         }
-        self.echoed(now, pulse, detection);
+        if pulse.echo_boot == self.config.boot {
+            self.echoed(now, pulse, detection);
+        }
         let stamp = Nanos(pulse.stamp_ns);
-        if self.order.echo != 0 {
+        let grants = gate::grants(&self.order, pulse.flags);
+        if grants {
             gate::promise(&mut self.lease, now, detection);
         }
-        let mut echo = gate::echo(&mut self.lease, &self.order, stamp);
+        let asked = Order { echo: u64::from(grants), ..self.order };
+        let mut echo = gate::echo(&mut self.lease, &asked, stamp, pulse.boot);
         if self.mutant == Some(Mutant::OwnClockEchoed) && echo.0 != 0 {
             echo = now;
             self.lease.echo_stamp_ns = now.0;
@@ -67,6 +71,7 @@ impl Kernel {
             stamp_ns: pulse.stamp_ns,
             lsn: pulse.lsn,
             system_identifier: pulse.system_identifier,
+            boot: pulse.boot,
             ..Sign::default()
         };
         let next = detector::arrival(&mut self.detector, now, &sign);
@@ -110,6 +115,8 @@ impl Kernel {
             timeline: self.own.timeline,
             lsn: self.own.lsn,
             system_identifier: self.own.system_identifier,
+            boot: self.config.boot,
+            echo_boot: self.lease.echo_boot,
         }
     }
 

@@ -12,8 +12,8 @@ use harbor_ha_ebpf::wire::siphash::Key;
 use harbor_ha_tests::lab::clock;
 
 use super::{
-    DROP, KEY, Kernel, PEER, PEER_ADDRESS, PORT, TX, US, VerdictKind, config, good_pulse, header, peers, pulse_frame,
-    secrets, udp,
+    BOOT, DROP, KEY, Kernel, PEER, PEER_ADDRESS, PORT, TX, US, VerdictKind, config, good_pulse, header, peers,
+    pulse_frame, secrets, udp,
 };
 
 const MS: u64 = 1_000_000;
@@ -55,7 +55,7 @@ fn heard(frame: &[u8], key: Key) -> Pulse {
 fn a_pulse_goes_back_as_our_answer_with_every_field_of_ours() {
     let mut kernel = asking(echoing());
     let before = clock::now_ns();
-    let question = Pulse { stamp_ns: 123, priority: 100, threshold: 5, interval_us: 20_000, ..good_pulse(10) };
+    let question = Pulse { boot: 6, stamp_ns: 123, priority: 100, threshold: 5, interval_us: 20_000, ..good_pulse(10) };
     let sent = pulse_frame(&question, KEY);
     let (fate, frame) = kernel.turn(&sent);
     assert_eq!(fate, TX);
@@ -84,6 +84,8 @@ fn a_pulse_goes_back_as_our_answer_with_every_field_of_ours() {
         timeline: 3,
         lsn: 77,
         system_identifier: 99,
+        boot: BOOT,
+        echo_boot: 6,
     };
     assert_eq!(told, expected);
     assert_eq!(kernel.stats(), Stats { pulses: 1, reflected: 1, ..Stats::default() });
@@ -111,16 +113,16 @@ fn nothing_is_echoed_or_promised_without_permission() {
     let mut kernel = asking(Order::default());
     let (_, frame) = kernel.turn(&pulse_frame(&Pulse { stamp_ns: 123, ..good_pulse(1) }, KEY));
     assert_eq!(heard(&frame, KEY).echo_ns, 0);
-    assert_eq!(lease(&kernel), Lease::default());
+    assert_eq!(lease(&kernel).promise_until_ns, 0);
     kernel.maps.order(&echoing()).unwrap();
     let before = clock::now_ns();
     let (_, frame) = kernel.turn(&pulse_frame(&Pulse { stamp_ns: 124, ..good_pulse(2) }, KEY));
-    assert_eq!((heard(&frame, KEY).echo_ns, kernel.voice.echo()), (124, 124));
+    assert_eq!((heard(&frame, KEY).echo_ns, kernel.voice.echo()), (124, (124, 0)));
     let promised = lease(&kernel).promise_until_ns;
     assert!((before + D..=clock::now_ns() + D).contains(&promised), "D from when it was heard");
     kernel.maps.order(&Order::default()).unwrap();
     let (_, frame) = kernel.turn(&pulse_frame(&Pulse { stamp_ns: 125, ..good_pulse(3) }, KEY));
-    assert_eq!((heard(&frame, KEY).echo_ns, kernel.voice.echo()), (0, 0));
+    assert_eq!((heard(&frame, KEY).echo_ns, kernel.voice.echo()), (0, (0, 0)));
     assert_eq!(lease(&kernel).promise_until_ns, promised, "a promise once given is kept");
 }
 

@@ -142,6 +142,9 @@ impl Kernel {
     }
 }
 
+/// Of this machine, in the tests.
+const BOOT: u64 = 5;
+
 fn config(version: u8) -> Config {
     Config {
         own_address: US,
@@ -156,6 +159,7 @@ fn config(version: u8) -> Config {
         advert_interval_ns: 1_000_000_000,
         pulse_interval_ns: 10_000_000,
         cluster_id: 7,
+        boot: BOOT,
         ..Config::default()
     }
 }
@@ -212,6 +216,7 @@ fn good_pulse(sequence: u64) -> Pulse {
         cluster_id: 7,
         sequence,
         stamp_ns: 1,
+        echo_boot: BOOT,
         ..Pulse::default()
     }
 }

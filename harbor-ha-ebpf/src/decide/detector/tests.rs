@@ -220,8 +220,7 @@ fn of_two_packets_that_overtook_each_other_the_later_state_wins() {
     let late = Sign { stamp_ns: 4 * MS, flags: 0, ..pulse_sign() };
     assert_eq!(arrival(&mut record, Nanos(MS), &late).event, None);
     assert_eq!((record.flags, record.last_arrival_ns), (1, MS));
-    let rebooted = Sign { stamp_ns: MS, flags: 0, ..pulse_sign() };
-    record.stamp_ns = 9000 * MS;
+    let rebooted = Sign { stamp_ns: MS, flags: 0, boot: 1, ..pulse_sign() };
     assert_eq!(arrival(&mut record, Nanos(2 * MS), &rebooted).event, Some(VerdictKind::Said));
 }
 
