@@ -335,7 +335,8 @@ impl Core {
             return;
         }
         if peer_is_primary && self.succeeded_the_peer(rest) {
-            self.why = "the peer is a primary of an earlier term: this one, which succeeded it, starts again".to_owned();
+            self.why =
+                "the peer is a primary of an earlier term: this one, which succeeded it, starts again".to_owned();
             self.start(false, out);
             return;
         }

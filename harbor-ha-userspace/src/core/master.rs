@@ -301,8 +301,7 @@ impl Core {
 
     /// A switchover, or the end of the daemon.
     fn hand_over(&mut self, now: Nanos, leave: Leave, out: &mut Actions) {
-        let streams = matches!(&self.local, Local::Up(facts) if facts.streaming)
-            && self.has_successor();
+        let streams = matches!(&self.local, Local::Up(facts) if facts.streaming) && self.has_successor();
         let peer_lives = match self.peer.pulse.state {
             // A standby sends no adverts: that it streams is all that can be known.
             State::Unknown => true,

@@ -112,7 +112,7 @@ impl Core {
                 // Its standby has everything, or none is waited for.
                 self.lease.tail &= !facts.peer_is_sync && !facts.sync_names.is_empty();
                 let synced = !facts.in_recovery && !facts.sync_names.is_empty();
-                self.peer_synced = synced && (self.peer_synced || facts.peer_is_sync);
+                self.peer_synced = synced && !self.setting_sync && (self.peer_synced || facts.peer_is_sync);
                 self.local = Local::Up(facts);
             }
             Postgres::AtRest(rest) => {

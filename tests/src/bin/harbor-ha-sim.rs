@@ -105,7 +105,9 @@ fn mutants(from: u64, seeds: u64) -> bool {
     for (mutant, name) in Mutant::ALL {
         let found = sim::sweep(from, seeds, Some(mutant), 1);
         match found.failed.first() {
-            Some((seed, violation)) => println!("{name}: caught by {} at seed {seed} after {} runs", violation.promise, found.runs),
+            Some((seed, violation)) => {
+                println!("{name}: caught by {} at seed {seed} after {} runs", violation.promise, found.runs)
+            }
             None => {
                 println!("{name}: NOT caught in {} runs", found.runs);
                 all = false;

@@ -10,24 +10,57 @@ use super::schedule::Kind;
 
 /// Actions, finer than their variants where a plan's steps differ.
 pub const ACTIONS: [&str; 27] = [
-    "advert", "pulse", "serve", "announce", "withdraw", "promote", "checkpoint", "stop fast", "stop kill",
-    "start as standby", "start as primary", "rejoin", "rejoin anew", "name the standby", "name nobody", "store terms",
-    "order", "read lease", "prepare", "acquire key", "renew key", "release key", "revoke", "restore", "store pause",
-    "ask peer", "report",
+    "advert",
+    "pulse",
+    "serve",
+    "announce",
+    "withdraw",
+    "promote",
+    "checkpoint",
+    "stop fast",
+    "stop kill",
+    "start as standby",
+    "start as primary",
+    "rejoin",
+    "rejoin anew",
+    "name the standby",
+    "name nobody",
+    "store terms",
+    "order",
+    "read lease",
+    "prepare",
+    "acquire key",
+    "renew key",
+    "release key",
+    "revoke",
+    "restore",
+    "store pause",
+    "ask peer",
+    "report",
 ];
 /// Reasons to refuse a takeover.
 pub const REFUSALS: [&str; 13] = [
-    "Down", "Paused", "Behind", "NeverHeard", "Lag", "NoRight", "Waived", "WitnessRefused", "WitnessUnreachable",
-    "Hold", "TermNotStored", "OtherCluster", "Timeline",
+    "Down",
+    "Paused",
+    "Behind",
+    "NeverHeard",
+    "Lag",
+    "NoRight",
+    "Waived",
+    "WitnessRefused",
+    "WitnessUnreachable",
+    "Hold",
+    "TermNotStored",
+    "OtherCluster",
+    "Timeline",
 ];
 /// Verdicts of the detector, by number.
-pub const VERDICTS: [&str; 9] =
-    ["none", "alive", "said", "missed", "dead", "resigned", "stalled", "hung", "awake"];
+pub const VERDICTS: [&str; 9] = ["none", "alive", "said", "missed", "dead", "resigned", "stalled", "hung", "awake"];
 /// States of the gate.
 pub const GATES: [&str; 4] = ["open", "not serving", "higher term", "expired"];
 
 /// What cannot occur in the simulator, and why.
-pub const EXCEPTIONS: [(&str, &str); 14] = [
+pub const EXCEPTIONS: [(&str, &str); 15] = [
     ("advert", "adverts carry no lease: the core's own random walk goes with them"),
     ("reject source", "decided by the parser of frames, before a pulse exists: suite `kernel`"),
     ("reject ttl", "as above"),
@@ -38,9 +71,10 @@ pub const EXCEPTIONS: [(&str, &str); 14] = [
     ("reject auth_type", "of adverts only"),
     ("reject password", "of adverts only"),
     ("refusal Down", "a standby without facts is at rest, and is not asked"),
-    ("refusal Hold", "a paused node does not decide, so it refuses nothing"),
+    ("refusal Hold", "a paused node decides nothing; `status` shows it: see the core's own tests"),
     ("verdict none", "no number of a verdict"),
     ("refusal NeverHeard", "where NoRight or the witness does not come first: see the core's own tests"),
+    ("refusal Timeline", "of two standbys one has to be promoted unseen by the other: see the core's own tests"),
     ("refusal OtherCluster", "two clusters are set up by hand: see the core's own tests"),
 ];
 

@@ -1,11 +1,11 @@
 //! Servers at work: the ends of actions on them, streaming between them, clients that write and read.
 
-use harbor_ha::core::{Done, Postgres, Promoted, StopMode};
 use harbor_ha::core::facts::PgFacts;
+use harbor_ha::core::{Done, Postgres, Promoted, StopMode};
 use harbor_ha_ebpf::decide::gate::Gate;
 
-use super::daemon::Op;
 use super::mutants::Mutant;
+use super::perform::Op;
 use super::postgres::{Client, Entry, Process};
 use super::schedule::MS;
 use super::world::World;
@@ -155,7 +155,12 @@ impl World {
         let (ours, theirs) = (&self.nodes[i].server, &self.nodes[1 - i].server);
         let connected = self.joined() && self.answers(i) && self.now >= self.nodes[i].broken.stream;
         let serves = theirs.process == Process::Up || theirs.process == Process::Stopping;
-        connected && ours.signal && serves && !theirs.signal && theirs.timeline >= ours.timeline && theirs.holds(&ours.log)
+        connected
+            && ours.signal
+            && serves
+            && !theirs.signal
+            && theirs.timeline >= ours.timeline
+            && theirs.holds(&ours.log)
     }
 
     fn stream(&mut self, i: usize) {
@@ -256,7 +261,8 @@ impl World {
     /// The commit of the entry before `at` is acknowledged, if the gate lets it out.
     fn deliver(&mut self, i: usize, at: usize, client: Client) {
         let node = &self.nodes[i];
-        if node.is_frozen(self.now) || self.gate(i) != Gate::Open || (client == Client::Remote && !node.hears(self.now)) {
+        if node.is_frozen(self.now) || self.gate(i) != Gate::Open || (client == Client::Remote && !node.hears(self.now))
+        {
             return;
         }
         self.coverage.acks[client as usize] += 1;

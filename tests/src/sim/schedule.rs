@@ -157,7 +157,9 @@ impl Schedule {
         let drift = |dice: &mut Dice| if dice.below(2) == 0 { 0 } else { dice.below(20_001) as i64 - 10_000 };
         let drift = [drift(&mut dice), drift(&mut dice)];
         // A host that has just booted shows a small number, one that boots again may show it once more.
-        let offset = |dice: &mut Dice| if dice.below(2) == 0 { dice.log(500 * MS, 20_000 * MS) } else { dice.log(1_000_000 * MS, 9_000_000 * MS) };
+        let offset = |dice: &mut Dice| {
+            if dice.below(2) == 0 { dice.log(500 * MS, 20_000 * MS) } else { dice.log(1_000_000 * MS, 9_000_000 * MS) }
+        };
         let offset = [offset(&mut dice), offset(&mut dice)];
         let mut schedule = Self {
             seed,
@@ -187,11 +189,12 @@ impl Schedule {
         };
         let count = dice.log(1, 12);
         let mut at = 0;
-        for _ in 0..count {
+        for number in 0..count {
             // Faults come in clusters: the second one while the first is being dealt with.
             at = if dice.below(2) == 0 { dice.below(FAULTY) } else { (at + dice.log(MS, 1000 * MS)).min(FAULTY) };
             let fault = match self.theme {
-                Theme::Calm => self.no_fault(dice, at),
+                // One at a time: two silences in a row are one long one.
+                Theme::Calm => self.no_fault(dice, number * 500 * MS),
                 Theme::WitnessOnly => Fault {
                     at,
                     node: dice.below(2) as usize,
@@ -221,8 +224,7 @@ impl Schedule {
             5 => (Kind::Forge, MS, dice.below(16)),
             _ => (Kind::PulseStarve, dice.log(MS, self.hang / 2), 0),
         };
-        // Two silences in a row are one long one.
-        Fault { at: at - at % (500 * MS), node, kind, length, level }
+        Fault { at, node, kind, length: length.min(400 * MS), level }
     }
 
     fn any_fault(&self, dice: &mut Dice, at: u64, kinds: &[Kind]) -> Fault {
@@ -233,7 +235,9 @@ impl Schedule {
         let detection = self.detection();
         let length = match kind {
             Kind::PowerLoss => dice.log(1000 * MS, 4000 * MS),
-            Kind::Freeze | Kind::CutBoth | Kind::CutFrom if dice.below(2) == 0 => dice.between(detection / 4, detection * 3),
+            Kind::Freeze | Kind::CutBoth | Kind::CutFrom if dice.below(2) == 0 => {
+                dice.between(detection / 4, detection * 3)
+            }
             Kind::DaemonStop | Kind::CoreHang | Kind::DaemonKill => dice.log(20 * MS, 4000 * MS),
             Kind::StreamStall | Kind::ReplayPause => dice.log(100 * MS, 8000 * MS),
             _ => dice.log(5 * MS, 4000 * MS),

@@ -5,7 +5,8 @@ use super::{Mutant, Schedule, run};
 /// The shortest that was found, by delta debugging and by halving what is left.
 pub fn shrink(schedule: &Schedule, mutant: Option<Mutant>) -> Schedule {
     let Some(violation) = run(schedule, mutant, false).violation else { return schedule.clone() };
-    let fails = |tried: &Schedule| run(tried, mutant, false).violation.is_some_and(|found| found.promise == violation.promise);
+    let fails =
+        |tried: &Schedule| run(tried, mutant, false).violation.is_some_and(|found| found.promise == violation.promise);
     let mut best = schedule.clone();
     let mut chunk = best.faults.len().div_ceil(2);
     while chunk > 0 {

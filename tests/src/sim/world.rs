@@ -8,11 +8,11 @@ use harbor_ha_ebpf::wire::pulse::Pulse;
 use super::checkers::{Checkers, Violation};
 use super::clock::Clock;
 use super::coverage::Coverage;
-use super::daemon::Pending;
 use super::dice::Dice;
 use super::event::{Event, Queue, Slab};
 use super::mutants::Mutant;
 use super::node::Node;
+use super::perform::Pending;
 use super::postgres::{Process, Server};
 use super::schedule::{Fault, MS, Schedule, secs};
 use super::witness::Witness;
@@ -221,7 +221,10 @@ impl World {
             let node = &self.nodes[i];
             let said = node.daemon.as_ref().map(|daemon| {
                 let snapshot = daemon.core.snapshot();
-                format!("{} ({}), refusal {:?}, why: {}", snapshot.role, snapshot.operation, snapshot.refusal, snapshot.why)
+                format!(
+                    "{} ({}), refusal {:?}, why: {}",
+                    snapshot.role, snapshot.operation, snapshot.refusal, snapshot.why
+                )
             });
             let server = &node.server;
             format!(

@@ -24,7 +24,8 @@ impl World {
             return;
         }
         let views = self.views();
-        let named: Vec<String> = self.nodes.iter().filter_map(|node| named_command(&node.daemon.as_ref()?.core)).collect();
+        let named: Vec<String> =
+            self.nodes.iter().filter_map(|node| named_command(&node.daemon.as_ref()?.core)).collect();
         match named.first() {
             Some(command) => *self.coverage.by_hand.entry(command.clone()).or_default() += 1,
             None => self.violate("I11", format!("not well after {} s\n{}", BOUND / MS / 1000, views.join("\n"))),
