@@ -2,6 +2,7 @@
 
 mod cluster;
 mod demote;
+mod lease_sim;
 mod plain;
 mod rejoin;
 mod takeover;
