@@ -120,18 +120,18 @@ pub enum Theme {
 /// Everything that a run is made of.
 #[derive(Clone, Debug)]
 pub struct Schedule {
-    pub seed: u64,
-    pub theme: Theme,
-    pub sync: SyncPolicy,
-    pub isolated: Isolated,
+    pub(super) seed: u64,
+    pub(super) theme: Theme,
+    pub(super) sync: SyncPolicy,
+    pub(super) isolated: Isolated,
     /// Pulses of both nodes: interval, threshold.
-    pub pulses: [(u64, u8); 2],
+    pub(super) pulses: [(u64, u8); 2],
     /// Drift of both clocks, parts per million.
-    pub drift: [i64; 2],
+    pub(super) drift: [i64; 2],
     /// What both clocks show at first.
-    pub offset: [u64; 2],
-    pub hang: u64,
-    pub faults: Vec<Fault>,
+    pub(super) offset: [u64; 2],
+    pub(super) hang: u64,
+    pub(super) faults: Vec<Fault>,
 }
 
 impl Schedule {
@@ -177,7 +177,7 @@ impl Schedule {
     }
 
     /// D, the larger of both nodes'.
-    pub fn detection(&self) -> u64 {
+    fn detection(&self) -> u64 {
         self.pulses.iter().map(|(interval, threshold)| interval * u64::from(*threshold)).max().unwrap_or(0)
     }
 
