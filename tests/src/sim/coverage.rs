@@ -60,7 +60,7 @@ pub const VERDICTS: [&str; 9] = ["none", "alive", "said", "missed", "dead", "res
 pub const GATES: [&str; 4] = ["open", "not serving", "higher term", "expired"];
 
 /// What cannot occur in the simulator, and why.
-pub const EXCEPTIONS: [(&str, &str); 15] = [
+pub const EXCEPTIONS: [(&str, &str); 14] = [
     ("advert", "adverts carry no lease: the core's own random walk goes with them"),
     ("reject source", "decided by the parser of frames, before a pulse exists: suite `kernel`"),
     ("reject ttl", "as above"),
@@ -73,7 +73,6 @@ pub const EXCEPTIONS: [(&str, &str); 15] = [
     ("refusal Down", "a standby without facts is at rest, and is not asked"),
     ("refusal Hold", "a paused node decides nothing; `status` shows it: see the core's own tests"),
     ("verdict none", "no number of a verdict"),
-    ("refusal NeverHeard", "where NoRight or the witness does not come first: see the core's own tests"),
     ("refusal Timeline", "of two standbys one has to be promoted unseen by the other: see the core's own tests"),
     ("refusal OtherCluster", "two clusters are set up by hand: see the core's own tests"),
 ];
