@@ -57,3 +57,18 @@ pub fn become_lab(verb: Option<&str>, arguments: &[OsString]) -> Result<ExitCode
     let error = Command::new(&program).args(verb).args(arguments).exec();
     Err(error).with_context(|| format!("cannot start `{}`", program.display()))
 }
+
+/// Builds the simulator, which needs neither root nor PostgreSQL, and becomes it.
+pub fn become_sim(arguments: &[OsString]) -> Result<ExitCode> {
+    let ready = setup::ensure()?;
+    let mut cargo = command();
+    cargo.args(["build", "--release", "--package", "harbor-ha-tests", "--bin", "harbor-ha-sim"]);
+    if !ready.can_build_ebpf() {
+        cargo.env("AYA_BUILD_SKIP", "1");
+    }
+    let status = cargo.status().context("cannot start cargo")?;
+    ensure!(status.success(), "the build failed, see above");
+    let program = target().join("release/harbor-ha-sim");
+    let error = Command::new(&program).args(arguments).exec();
+    Err(error).with_context(|| format!("cannot start `{}`", program.display()))
+}

@@ -54,6 +54,13 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// Random schedules of faults on virtual time: `sim [--seeds N] [--from S] [--replay SEED] [--mutants]`.
+    #[command(disable_help_flag = true)]
+    Sim {
+        /// Handed to `harbor-ha-sim`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// Run the tests: all that this machine allows, or one suite.
     Test {
         /// The suite; without it: all of them.
@@ -80,6 +87,7 @@ fn main() -> ExitCode {
         Verb::Run { arguments } => cargo::become_lab(Some("run"), &arguments),
         Verb::Chaos { arguments } => cargo::become_lab(Some("chaos"), &arguments),
         Verb::Calm { arguments } => cargo::become_lab(Some("calm"), &arguments),
+        Verb::Sim { arguments } => cargo::become_sim(&arguments),
         Verb::Test { suite } => test::verb(suite),
         Verb::Model { arguments } => cargo::become_model(&arguments),
         Verb::Lint => setup::ensure().and_then(|ready| lint::verb(&ready)).map(|()| ExitCode::SUCCESS),

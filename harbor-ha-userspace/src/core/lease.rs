@@ -252,7 +252,9 @@ impl Core {
     fn standby_could_take_over(&self, now: Nanos) -> bool {
         let follows = matches!(&self.local, Local::Up(facts)
             if facts.streaming && (!self.rules.sync.names_standby() || facts.peer_is_sync));
-        self.peer_lives() && follows && !self.peer_waived() && !self.degrading && self.lease.leased_until > now
+        // A setting under way may be the one that takes it out.
+        let settled = !self.degrading && !self.setting_sync;
+        self.peer_lives() && follows && !self.peer_waived() && settled && self.lease.leased_until > now
     }
 
     pub(super) fn peer_lives(&self) -> bool {

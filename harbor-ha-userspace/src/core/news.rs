@@ -113,7 +113,7 @@ impl Core {
                 self.lease.tail &= !facts.peer_has_tail && !facts.sync_names.is_empty();
                 self.streams = if facts.streaming { self.streams.saturating_add(1) } else { 0 };
                 let synced = !facts.in_recovery && !facts.sync_names.is_empty();
-                self.peer_synced = synced && (self.peer_synced || facts.peer_is_sync);
+                self.peer_synced = synced && !self.setting_sync && (self.peer_synced || facts.peer_is_sync);
                 self.local = Local::Up(facts);
             }
             Postgres::AtRest(rest) => {

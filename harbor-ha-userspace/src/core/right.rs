@@ -146,7 +146,8 @@ impl Core {
     /// Another node holds the key: it is, or becomes, the primary. Without echoes this one has no right left.
     fn refused_as_primary(&mut self, now: Nanos, why: &str, out: &mut Actions) {
         let lit = self.lease.leased_until > now;
-        if !lit && self.op.is_none() {
+        // A peer that lives and does not serve had the key for a takeover that it gave up: it grants the lease again.
+        if !lit && !self.peer_lives() && self.op.is_none() {
             self.stand_down(&format!("the witness refuses to let this node serve alone: {why}"), out);
         }
     }

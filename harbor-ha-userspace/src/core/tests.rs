@@ -3,6 +3,7 @@
 mod cluster;
 mod demote;
 mod lease;
+mod lease_sim;
 mod plain;
 mod rejoin;
 mod takeover;

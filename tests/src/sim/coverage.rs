@@ -71,30 +71,31 @@ pub const EXCEPTIONS: [(&str, &str); 14] = [
     ("reject auth_type", "of adverts only"),
     ("reject password", "of adverts only"),
     ("refusal Down", "a standby without facts is at rest, and is not asked"),
-    ("refusal Hold", "a paused node does not decide, so it refuses nothing"),
+    ("refusal Hold", "a paused node decides nothing; `status` shows it: see the core's own tests"),
     ("verdict none", "no number of a verdict"),
-    ("refusal NeverHeard", "where NoRight or the witness does not come first: see the core's own tests"),
+    ("refusal Timeline", "of two standbys one has to be promoted unseen by the other: see the core's own tests"),
     ("refusal OtherCluster", "two clusters are set up by hand: see the core's own tests"),
 ];
 
 /// Counts.
 #[derive(Clone, Debug, Default)]
 pub struct Coverage {
-    pub actions: [u64; ACTIONS.len()],
-    pub failed: u64,
-    pub rejects: [u64; 16],
-    pub refusals: [u64; REFUSALS.len()],
-    pub verdicts: [u64; VERDICTS.len()],
-    pub gates: [u64; 4],
-    pub faults: [u64; Kind::ALL.len()],
-    pub acks: [u64; 2],
-    pub reads: u64,
-    pub takeovers: u64,
+    pub(super) actions: [u64; ACTIONS.len()],
+    pub(super) failed: u64,
+    pub(super) rejects: [u64; 16],
+    pub(super) refusals: [u64; REFUSALS.len()],
+    pub(super) verdicts: [u64; VERDICTS.len()],
+    pub(super) gates: [u64; 4],
+    pub(super) faults: [u64; Kind::ALL.len()],
+    pub(super) acks: [u64; 2],
+    pub(super) reads: u64,
+    pub(super) takeovers: u64,
+    /// Runs that ended with a word for the operator: which command.
     pub by_hand: std::collections::BTreeMap<String, u64>,
 }
 
 impl Coverage {
-    pub fn action(&mut self, action: &Action) {
+    pub(super) fn action(&mut self, action: &Action) {
         let at = match action {
             Action::Advert(_) => 0,
             Action::Pulse(_) => 1,
@@ -128,7 +129,7 @@ impl Coverage {
         self.actions[at] += 1;
     }
 
-    pub fn refusal(&mut self, refusal: NotPromotable) {
+    pub(super) fn refusal(&mut self, refusal: NotPromotable) {
         let at = match refusal {
             NotPromotable::Down => 0,
             NotPromotable::Paused => 1,
@@ -147,12 +148,12 @@ impl Coverage {
         self.refusals[at] += 1;
     }
 
-    pub const fn gate(&mut self, gate: Gate) {
+    pub(super) const fn gate(&mut self, gate: Gate) {
         self.gates[gate as usize] += 1;
     }
 
     /// Adds another run's counts.
-    pub fn add(&mut self, other: &Self) {
+    pub(super) fn add(&mut self, other: &Self) {
         let sum = |ours: &mut [u64], theirs: &[u64]| ours.iter_mut().zip(theirs).for_each(|(a, b)| *a += b);
         sum(&mut self.actions, &other.actions);
         sum(&mut self.rejects, &other.rejects);

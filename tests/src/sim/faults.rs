@@ -180,6 +180,9 @@ impl World {
             ] {
                 *until = (*until).min(now);
             }
+            if broken.paused != 0 || node.paused {
+                broken.paused = 1;
+            }
             // Events wait for the end that they were told.
             let frozen = broken.frozen;
             node.server.paused_until = 0;

@@ -15,6 +15,7 @@ mod kernel;
 mod mutants;
 mod network;
 mod node;
+mod perform;
 mod postgres;
 mod replication;
 mod schedule;

@@ -17,8 +17,8 @@ impl World {
     /// A packet leaves `from`.
     pub fn send(&mut self, from: usize, packet: Pulse) {
         let now = self.now;
-        if packet.flags & flag::LEASED != 0 {
-            self.checkers.leased_term = self.checkers.leased_term.max(packet.term);
+        if packet.flags & (flag::PRIMARY | flag::SYNC) == flag::PRIMARY | flag::SYNC {
+            self.checkers.counted_term = self.checkers.counted_term.max(packet.term);
         }
         let broken = self.nodes[from].broken;
         if !self.nodes[from].hears(now) || now < broken.cut {

@@ -4,8 +4,8 @@ use harbor_ha::core::facts::PgFacts;
 use harbor_ha::core::{Done, Postgres, Promoted, StopMode};
 use harbor_ha_ebpf::decide::gate::Gate;
 
-use super::daemon::Op;
 use super::mutants::Mutant;
+use super::perform::Op;
 use super::postgres::{Client, Entry, Process};
 use super::schedule::MS;
 use super::world::World;

@@ -120,18 +120,18 @@ pub enum Theme {
 /// Everything that a run is made of.
 #[derive(Clone, Debug)]
 pub struct Schedule {
-    pub seed: u64,
-    pub theme: Theme,
-    pub sync: SyncPolicy,
-    pub isolated: Isolated,
+    pub(super) seed: u64,
+    pub(super) theme: Theme,
+    pub(super) sync: SyncPolicy,
+    pub(super) isolated: Isolated,
     /// Pulses of both nodes: interval, threshold.
-    pub pulses: [(u64, u8); 2],
+    pub(super) pulses: [(u64, u8); 2],
     /// Drift of both clocks, parts per million.
-    pub drift: [i64; 2],
+    pub(super) drift: [i64; 2],
     /// What both clocks show at first.
-    pub offset: [u64; 2],
-    pub hang: u64,
-    pub faults: Vec<Fault>,
+    pub(super) offset: [u64; 2],
+    pub(super) hang: u64,
+    pub(super) faults: Vec<Fault>,
 }
 
 impl Schedule {
@@ -177,7 +177,7 @@ impl Schedule {
     }
 
     /// D, the larger of both nodes'.
-    pub fn detection(&self) -> u64 {
+    fn detection(&self) -> u64 {
         self.pulses.iter().map(|(interval, threshold)| interval * u64::from(*threshold)).max().unwrap_or(0)
     }
 
@@ -189,11 +189,12 @@ impl Schedule {
         };
         let count = dice.log(1, 12);
         let mut at = 0;
-        for _ in 0..count {
+        for number in 0..count {
             // Faults come in clusters: the second one while the first is being dealt with.
             at = if dice.below(2) == 0 { dice.below(FAULTY) } else { (at + dice.log(MS, 1000 * MS)).min(FAULTY) };
             let fault = match self.theme {
-                Theme::Calm => self.no_fault(dice, at),
+                // One at a time: two silences in a row are one long one.
+                Theme::Calm => self.no_fault(dice, number * 500 * MS),
                 Theme::WitnessOnly => Fault {
                     at,
                     node: dice.below(2) as usize,
@@ -223,8 +224,7 @@ impl Schedule {
             5 => (Kind::Forge, MS, dice.below(16)),
             _ => (Kind::PulseStarve, dice.log(MS, self.hang / 2), 0),
         };
-        // Two silences in a row are one long one.
-        Fault { at: at - at % (500 * MS), node, kind, length, level }
+        Fault { at, node, kind, length: length.min(400 * MS), level }
     }
 
     fn any_fault(&self, dice: &mut Dice, at: u64, kinds: &[Kind]) -> Fault {

@@ -235,3 +235,20 @@ fn a_silent_userspace_behind_a_living_kernel_hangs_until_it_gives_a_sign() {
     assert_eq!(arrival(&mut record, Nanos(3 * MS), &aged(1002 * MS)).event, None);
     assert_eq!(arrival(&mut record, Nanos(4 * MS), &aged(2 * MS)).event, Some(VerdictKind::Awake));
 }
+
+#[test]
+fn a_peer_that_comes_back_hung_is_told_as_such_with_its_next_packet() {
+    let mut record = Detector::default();
+    let hung = |stamp| Sign {
+        interval: Nanos(10),
+        threshold: 3,
+        age: Nanos(6),
+        hang: Nanos(5),
+        sequence: stamp,
+        stamp_ns: stamp,
+        ..Sign::default()
+    };
+    assert_eq!(arrival(&mut record, Nanos(100), &hung(1)).event, Some(VerdictKind::Alive));
+    assert_eq!(arrival(&mut record, Nanos(110), &hung(2)).event, Some(VerdictKind::Hung));
+    assert_eq!(arrival(&mut record, Nanos(120), &hung(3)).event, None);
+}

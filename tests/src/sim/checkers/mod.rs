@@ -35,8 +35,8 @@ pub struct Checkers {
     pub quiet: bool,
     /// The highest term that each node's kernel was told since it booted.
     pub heard: [u64; 2],
-    /// The latest term in which a primary told its standby that it counts on it (I8).
-    pub leased_term: u64,
+    /// The latest term in which a primary said that its commits wait for its standby: only then it may succeed (I8).
+    pub counted_term: u64,
     /// Whose gate was open in which term (I3).
     served: BTreeMap<u64, usize>,
     /// The latest term in which a write was acknowledged (I7).

@@ -41,7 +41,7 @@ impl World {
         }
         let waived = theirs.terms.waived == term;
         // A right begins with the word of the primary.
-        let right = self.checkers.leased_term >= term;
+        let right = self.checkers.counted_term >= term;
         if right && !waived && !self.witness.is_revoked(term) {
             self.violate("I8", format!("{i} names nobody in term {term}, whose standby keeps its right"));
         }
