@@ -128,6 +128,8 @@ impl Core {
         }
         let rights = self.may_promote(facts).and_then(|()| self.rights(role, hung));
         if let Err(refusal) = rights {
+            // An operator's word is for now: what is mended later must not surprise.
+            self.forced = false;
             self.give_up_approach(now, out);
             self.refuse(refusal, "", out);
             return;
@@ -428,6 +430,7 @@ impl Core {
         self.enter(now, VrrpState::Master, why, out);
         self.resigned = false;
         self.forced = false;
+        self.handover_failed();
         self.opening = true;
         if self.rules.lease.is_none() {
             self.op = Some(Op::Serve);

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod demote;
+mod handover;
 mod lease;
 mod plain;
 mod rejoin;
