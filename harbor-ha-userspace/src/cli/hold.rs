@@ -56,7 +56,7 @@ fn agreed(status: &Value, wall: u64) -> String {
          Restart or upgrade it now (`systemctl restart harbor-ha`): PostgreSQL and the address go on meanwhile, and \
          there is no takeover.\n\
          If no daemon runs here by then, the peer takes over. When the daemon is back the hold is over.\n",
-        left / SECOND
+        left.div_ceil(SECOND)
     );
     if status["lease"]["right"] != "leased" {
         text += "But this node serves without the peer's lease: its address goes dark `lease.hang` after the daemon \

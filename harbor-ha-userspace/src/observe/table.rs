@@ -34,7 +34,12 @@ pub fn render(status: &Value, width: Option<usize>) -> String {
     if status["operation"] != "none" {
         line("running", word(&status["operation"]));
     }
-    line("address", if status["vip"] == true { "served here".to_owned() } else { "not served here".to_owned() });
+    let address = match (status["vip"] == true, status["gate"]["state"].as_str().unwrap_or("open")) {
+        (true, "open") => "served here",
+        (true, _) => "here, and DARK: the gate is shut",
+        (false, _) => "not served here",
+    };
+    line("address", address.to_owned());
     for (name, text) in lease::lines(status) {
         line(name, text);
     }

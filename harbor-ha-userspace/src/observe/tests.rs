@@ -105,6 +105,8 @@ fn a_dark_primary_is_loud_and_says_what_it_waits_for() {
         ("/gate/darkenings", json!(2)),
         ("/gate/dark_ns", json!(1_500_000_000_u64)),
     ]);
+    let text = with(primary(), &[("/gate/state", json!("expired"))]);
+    assert!(line(&text, "address").contains("here, and DARK"), "{text}");
     assert!(dark.contains("stays dark until the standby's kernel answers; was dark 2 times, 1.5 s in all"), "{dark}");
     let refused = gate(&[("/gate/state", json!("expired")), ("/lease/isolated", json!("witness"))]);
     assert!(refused.contains("the witness has not granted"), "{refused}");
