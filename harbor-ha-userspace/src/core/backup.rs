@@ -417,7 +417,7 @@ impl Core {
         let nobody = EndOfPeer { why: "nobody serves", at: now, last_heard: Nanos(0) };
         let end = self.end_of_peer.unwrap_or(nobody);
         self.takeover = Some(Takeover {
-            why: end.why,
+            why: if self.forced { "ordered" } else { end.why },
             last_heard_ns: end.last_heard.0,
             verdict_ns: end.at.0,
             begun_ns: now.0,

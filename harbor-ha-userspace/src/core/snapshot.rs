@@ -15,7 +15,7 @@ use super::{Core, Handover, Local, Op, Terms, VrrpState};
 /// Stamps of the last takeover, `CLOCK_MONOTONIC` nanoseconds; 0: not reached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Takeover {
-    /// `silence`, `resigned` or `nobody serves`.
+    /// `silence`, `resigned`, `hung`, `nobody serves`, or `ordered` by an operator.
     pub why: &'static str,
     /// The last packet before the silence; 0 when it did not end by silence.
     pub last_heard_ns: u64,

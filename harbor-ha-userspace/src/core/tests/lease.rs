@@ -110,6 +110,7 @@ fn who_waives_does_not_take_over_unless_an_operator_insists() {
     assert_eq!(node.core.refusal, Some(NotPromotable::Waived { term: 2 }));
     node.feed(Input::Command(Command::Failover));
     assert!(node.did(&Action::Promote));
+    assert_eq!(node.core.takeover.map(|takeover| takeover.why), Some("ordered"));
 }
 
 #[test]
