@@ -5,6 +5,11 @@
 
 mod check;
 mod detach;
+mod failover;
+mod follow;
+mod hold;
+mod pause;
+mod reinit;
 mod run;
 mod status;
 mod switchover;
@@ -50,6 +55,16 @@ enum Command {
     Status(status::Arguments),
     /// Hand the service to the other node and stay as its standby.
     Switchover(WithConfig),
+    /// Take over on this standby, whatever the peer does: acknowledged writes may be lost.
+    Failover(failover::Arguments),
+    /// No automatic action on this node until `resume`.
+    Pause(WithConfig),
+    /// Act by itself again.
+    Resume(WithConfig),
+    /// Ask the peer to wait while this daemon is restarted or upgraded, so that it does not take over.
+    Hold(WithConfig),
+    /// Make this standby anew by a base backup from the primary.
+    Reinit(reinit::Arguments),
     /// Remove the program and its maps from the kernel; the daemon must not run.
     Detach(WithConfig),
 }
@@ -87,6 +102,11 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => check::run(arguments),
         Command::Status(arguments) => status::run(arguments),
         Command::Switchover(with) => switchover::run(with),
+        Command::Failover(arguments) => failover::run(arguments),
+        Command::Pause(with) => pause::run(with, true),
+        Command::Resume(with) => pause::run(with, false),
+        Command::Hold(with) => hold::run(with),
+        Command::Reinit(arguments) => reinit::run(arguments),
         Command::Detach(with) => detach::run(with),
     };
     result.unwrap_or_else(|code| code)

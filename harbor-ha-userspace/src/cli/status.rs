@@ -24,7 +24,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, ExitCode> {
     if arguments.json {
         println!("{status}");
     } else {
-        print!("{}", table::render(&status));
+        // What is piped somewhere has its lines whole.
+        let width = rustix::termios::tcgetwinsize(std::io::stdout()).ok().map(|size| usize::from(size.ws_col));
+        print!("{}", table::render(&status, width.filter(|&width| width > 0)));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -130,6 +130,8 @@ impl Core {
         }
         let rights = self.may_promote(facts).and_then(|()| self.rights(role, hung));
         if let Err(refusal) = rights {
+            // An operator's word is for now: what is mended later must not surprise.
+            self.forced = false;
             self.give_up_approach(now, out);
             self.refuse(refusal, "", out);
             return;
@@ -430,7 +432,7 @@ impl Core {
         let nobody = EndOfPeer { why: "nobody serves", at: now, last_heard: Nanos(0) };
         let end = self.end_of_peer.unwrap_or(nobody);
         self.takeover = Some(Takeover {
-            why: end.why,
+            why: if self.forced { "ordered" } else { end.why },
             last_heard_ns: end.last_heard.0,
             verdict_ns: end.at.0,
             begun_ns: now.0,
@@ -443,6 +445,7 @@ impl Core {
         self.enter(now, VrrpState::Master, why, out);
         self.resigned = false;
         self.forced = false;
+        self.handover_failed();
         self.opening = true;
         if self.rules.lease.is_none() {
             self.op = Some(Op::Serve);

@@ -118,7 +118,7 @@ impl Core {
     fn wanted_order(&self) -> Order {
         let Some(rules) = self.rules.lease else { return Order::default() };
         let lease = &self.lease;
-        if self.state == VrrpState::Init && !self.ended {
+        if (self.state == VrrpState::Init && !self.ended) || self.silent {
             return lease.order;
         }
         let serving_term = if self.ended {

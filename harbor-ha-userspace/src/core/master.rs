@@ -7,7 +7,7 @@ use harbor_ha_ebpf::wire::pulse::flag;
 use super::lease::Rights;
 use super::peer::PeerRole;
 use super::{
-    Action, Actions, After, Core, Leave, Local, Op, Promoted, RESIGN_PATIENCE, RETRY, Served, StopMode, Verdict,
+    Action, Actions, After, Core, Leave, Local, Op, Promoted, RESIGN_PATIENCE, RETRY, Served, Step, StopMode, Verdict,
     VrrpState,
 };
 
@@ -301,6 +301,10 @@ impl Core {
 
     /// A switchover, or the end of the daemon.
     fn hand_over(&mut self, now: Nanos, leave: Leave, out: &mut Actions) {
+        if leave == Leave::Terminate && self.is_borne_with() {
+            self.go_silently(out);
+            return;
+        }
         let streams = matches!(&self.local, Local::Up(facts) if facts.streaming) && self.has_successor();
         let peer_lives = match self.peer.pulse.state {
             // A standby sends no adverts: that it streams is all that can be known.
@@ -310,6 +314,7 @@ impl Core {
         };
         if self.rules.postgres && peer_lives && streams {
             self.why = "handing over to the peer".to_owned();
+            self.handover_begins(now);
             self.op = Some(Op::Checkpoint(leave));
             out.push(Action::Checkpoint);
             return;
@@ -344,6 +349,7 @@ impl Core {
         self.no_answers = 0;
         self.stop_again_at = None;
         self.local = Local::Unknown;
+        self.handover_reached(Step::Stopped, now);
         self.left_service(now, after, out);
     }
 

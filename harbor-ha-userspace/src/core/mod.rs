@@ -21,6 +21,7 @@
 pub mod action;
 mod backup;
 pub mod facts;
+mod handover;
 pub mod input;
 mod lease;
 mod master;
@@ -46,6 +47,8 @@ use harbor_ha_ebpf::wire::pulse::flag;
 
 pub use action::{Action, Actions, PulseState, Report, StopMode};
 use facts::{AtRest, PgFacts};
+pub use handover::Handover;
+use handover::Step;
 pub use input::{Command, Done, Input, Postgres, Promoted, Served, Verdict};
 use lease::Lease;
 use peer::Peer;
@@ -147,6 +150,8 @@ pub struct Core {
     cluster_reported: bool,
     pulse: PulseState,
     takeover: Option<Takeover>,
+    /// The last time that this node handed over.
+    handover: Option<Handover>,
     /// Why and since when the peer serves no more, by the kernel's clock.
     end_of_peer: Option<EndOfPeer>,
     advert_at: Option<Nanos>,
@@ -189,6 +194,8 @@ pub struct Core {
     reinit: bool,
     /// [`Action::Exit`] was said: nothing follows it.
     ended: bool,
+    /// The daemon ended, and what it serves goes on without it.
+    silent: bool,
     /// The instant of the input that is being handled.
     now: Nanos,
 }
@@ -250,6 +257,7 @@ impl Core {
             cluster_reported: false,
             pulse: PulseState::default(),
             takeover: None,
+            handover: None,
             end_of_peer: None,
             advert_at: None,
             second_burst_at: None,
@@ -275,6 +283,7 @@ impl Core {
             hold_until: now,
             reinit: false,
             ended: false,
+            silent: false,
             now,
         }
     }
@@ -392,9 +401,12 @@ impl Core {
                 self.paused = command == Command::Pause;
                 out.push(Action::StorePause(self.paused));
             }
-            Command::Hold => self.hold_until = now.after(self.rules.lease.map_or(Nanos(0), |rules| rules.hold)),
+            // Not renewed while it lasts: the peer counts from the first time it heard of it.
+            Command::Hold if now >= self.hold_until => {
+                self.hold_until = now.after(self.rules.lease.map_or(Nanos(0), |rules| rules.hold));
+            }
             Command::Reinit if self.state == VrrpState::Backup => self.reinit = true,
-            Command::Failover | Command::Reinit | Command::Switchover | Command::Terminate => {}
+            Command::Failover | Command::Hold | Command::Reinit | Command::Switchover | Command::Terminate => {}
         }
     }
 
@@ -448,6 +460,7 @@ impl Core {
     fn stop(&mut self, mode: StopMode, after: After, out: &mut Actions) {
         // Before anything else: the gate needs nobody's consent to be shut.
         self.shut(out);
+        self.handover_reached(Step::Shut, self.now);
         self.serving = false;
         self.second_burst_at = None;
         self.refresh_at = None;
@@ -551,7 +564,7 @@ impl Core {
     fn check_invariants(&self) {
         assert!(!self.serving || self.state == VrrpState::Master, "serving in state {}", self.state);
         assert!(!(self.resigned && self.serving), "serving after a resignation");
-        assert!(!(self.ended && self.serving), "serving after the end");
+        assert!(!(self.ended && self.serving) || self.silent, "serving after the end");
         debug_assert!(self.advert_at.is_none() || self.state == VrrpState::Master, "adverts in state {}", self.state);
     }
 

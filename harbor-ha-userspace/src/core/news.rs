@@ -69,6 +69,7 @@ impl Core {
                 self.end_of_peer = Some(EndOfPeer { why: "hung", at: verdict.at, last_heard: Nanos(0) });
             }
             PeerRole::Primary => {
+                self.handover_reached(Step::PeerServes, verdict.at);
                 self.end_of_peer = None;
                 self.resigned = false;
                 self.leaderless_since = None;

@@ -10,12 +10,12 @@ use super::facts::PgFacts;
 use super::peer::PeerRole;
 use super::promotable::NotPromotable;
 use super::rules::Isolated;
-use super::{Core, Local, Op, Terms, VrrpState};
+use super::{Core, Handover, Local, Op, Terms, VrrpState};
 
 /// Stamps of the last takeover, `CLOCK_MONOTONIC` nanoseconds; 0: not reached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Takeover {
-    /// `silence`, `resigned` or `nobody serves`.
+    /// `silence`, `resigned`, `hung`, `nobody serves`, or `ordered` by an operator.
     pub why: &'static str,
     /// The last packet before the silence; 0 when it did not end by silence.
     pub last_heard_ns: u64,
@@ -64,8 +64,14 @@ pub struct Snapshot {
     pub lease: Option<LeaseView>,
     /// An operator has paused automatic action.
     pub paused: bool,
+    /// An operator's `failover --force` is under way.
+    pub forced: bool,
+    /// An operator's `reinit` is under way.
+    pub reinit: bool,
     /// The last takeover of this node.
     pub takeover: Option<Takeover>,
+    /// The last time that this node handed over.
+    pub handover: Option<Handover>,
 }
 
 /// The lease protocol at a glance (docs/protocol.md).
@@ -85,8 +91,12 @@ pub struct LeaseView {
     pub may_succeed: bool,
     /// A standby has given up its right for this term; 0: none.
     pub waived: u64,
+    /// A primary: its standby has given up its right, and says so.
+    pub peer_waived: bool,
     /// The peer is asked to bear with our silence.
     pub hold: bool,
+    /// Until when, `CLOCK_MONOTONIC` nanoseconds; 0: it is not asked.
+    pub hold_until_ns: u64,
     /// The peer has agreed.
     pub hold_agreed: bool,
     /// What the witness last complained about.
@@ -149,7 +159,10 @@ impl Core {
             refusals: self.refusals.clone(),
             lease: self.lease_view(),
             paused: self.paused,
+            forced: self.forced,
+            reinit: self.reinit,
             takeover: self.takeover,
+            handover: self.handover,
         }
     }
 
@@ -190,7 +203,9 @@ impl Core {
             echo: lease.order.echo != 0,
             may_succeed: self.has_right(),
             waived: self.terms.waived,
+            peer_waived: self.state == VrrpState::Master && self.peer_waived(),
             hold: self.now < self.hold_until,
+            hold_until_ns: if self.now < self.hold_until { self.hold_until.0 } else { 0 },
             hold_agreed: self.peer.pulse.flags & flag::HOLDS != 0,
             witness_trouble: self.witness.trouble.clone(),
         })
@@ -230,6 +245,15 @@ impl Core {
     /// Why the last takeover was refused; `None` once none is wanted.
     pub const fn refusal(&self) -> Option<NotPromotable> {
         self.refusal
+    }
+
+    /// The right with which this run goes on serving what an earlier one left in force: `leased` or `solo`.
+    pub const fn resumes(&self) -> Option<&'static str> {
+        match (self.lease.resuming, self.lease.solo) {
+            (false, _) => None,
+            (true, true) => Some("solo"),
+            (true, false) => Some("leased"),
+        }
     }
 
     /// When the state last changed.

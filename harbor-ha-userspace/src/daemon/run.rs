@@ -25,6 +25,7 @@ use crate::kernel::maps::PEER;
 use crate::net::clock;
 use crate::net::netlink::Seen;
 use crate::observe::status::{GateView, Heard, Status, rejects};
+use crate::observe::words;
 use crate::pg::Pg;
 
 /// Inputs that may wait for the loop: tasks and the monitor send a few a second, and wait when it is full.
@@ -56,6 +57,10 @@ pub async fn run(settings: Settings) -> Result<(), BuildError> {
     let mut performer = Performer::new(settings.clone(), inputs, look);
     let adopted = Adopted { order: parts.adopted_order, paused: parts.pause_file.is_set(), forgotten: parts.forgotten };
     let mut core = Core::new(build::rules(&settings), parts.terms, adopted, clock::now());
+    if let Some(lease) = settings.lease.as_ref().filter(|_| settings.postgres.is_some()) {
+        let (isolated, resumes) = (words::name(lease.isolated), core.resumes().unwrap_or("nothing"));
+        tracing::info!(isolated, resumes, "lease: {}", words::isolated(lease.isolated));
+    }
     let mut out = Actions::default();
     let mut terminate = signal(SignalKind::terminate()).expect("SIGTERM can be caught");
     let mut interrupt = signal(SignalKind::interrupt()).expect("SIGINT can be caught");

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::probe::{Bpf, Capability, Host, Link, Release, Unreadable, XdpHook};
 use crate::config::settings::{Settings, XdpMode};
+use crate::observe::words;
 
 /// One thing that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -43,6 +44,7 @@ pub fn findings(settings: &Settings, host: &Host) -> Vec<Finding> {
     capabilities(host, &mut report);
     bpf(host, &mut report);
     cgroup(host, &mut report);
+    isolated(settings, &mut report);
     bpffs(settings, host, &mut report);
     interface(settings, host, &mut report);
     addresses(settings, host, &mut report);
@@ -143,6 +145,13 @@ fn cgroup(host: &Host, report: &mut Report) {
         None => report.ok("gate", "not asked for (pulse.enabled = false): nothing fences this node"),
         Some(Ok(path)) => report.ok("gate", format!("guards the sockets of `{}`", path.display())),
         Some(Err(why)) => report.error("gate", why.to_string()),
+    }
+}
+
+/// Nothing is wrong with any of the choices; nobody should find out in a partition which one was made.
+fn isolated(settings: &Settings, report: &mut Report) {
+    if let Some(lease) = settings.lease.as_ref().filter(|_| settings.postgres.is_some()) {
+        report.ok("isolated", format!("{}: {}", words::name(lease.isolated), words::isolated(lease.isolated)));
     }
 }
 

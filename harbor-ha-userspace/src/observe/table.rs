@@ -4,14 +4,20 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-/// Renders the JSON answer of the status socket.
+use super::lease;
+use super::words::age;
+
+/// Where the texts begin.
+const INDENT: usize = 13;
+
+/// Renders the JSON answer of the status socket for a terminal of `width` columns, or of any width.
 ///
 /// From the JSON and not from the structs, so that a client shows what any daemon of this format tells.
-pub fn render(status: &Value) -> String {
+pub fn render(status: &Value, width: Option<usize>) -> String {
     let mut text = String::new();
     let now = status["now_ns"].as_u64().unwrap_or(0);
     let mut line = |name: &str, value: String| {
-        let _infallible = writeln!(text, "{name:<12} {value}");
+        let _infallible = writeln!(text, "{name:<12} {}", wrapped(&value, width));
     };
     line("instance", format!("{} (harbor-ha {})", word(&status["instance"]), word(&status["version"])));
     let since = now.saturating_sub(status["since_ns"].as_u64().unwrap_or(now));
@@ -19,20 +25,33 @@ pub fn render(status: &Value) -> String {
         "role",
         format!("{} for {} (vrrp {})", word(&status["role"]).to_uppercase(), age(since), word(&status["vrrp"])),
     );
-    line("why", word(&status["why"]));
-    if let Some(terms) = status["terms"].as_object() {
-        line("term", term(terms));
+    if status["paused"] == true {
+        let text = "AUTOMATIC ACTION IS PAUSED: this node neither takes over nor hands over, starts or rejoins; run \
+                    `harbor-ha resume`";
+        line("PAUSED", text.to_owned());
     }
+    line("why", word(&status["why"]));
     if status["operation"] != "none" {
         line("running", word(&status["operation"]));
     }
-    line("address", if status["vip"] == true { "served here".to_owned() } else { "not served here".to_owned() });
+    let address = match (status["vip"] == true, status["gate"]["state"].as_str().unwrap_or("open")) {
+        (true, "open") => "served here",
+        (true, _) => "here, and DARK: the gate is shut",
+        (false, _) => "not served here",
+    };
+    line("address", address.to_owned());
+    for (name, text) in lease::lines(status) {
+        line(name, text);
+    }
     line("peer", peer(status));
     if let Some(postgres) = status["postgres"].as_object() {
         line("postgresql", postgresql(postgres));
     }
-    if let Some(refusal) = status["refusal"].as_str() {
-        line("TAKEOVER", format!("would be refused: {refusal}"));
+    if let Some(terms) = status["terms"].as_object() {
+        line("term", term(terms));
+    }
+    if let Some(text) = lease::isolated(status) {
+        line("isolated", text);
     }
     line(
         "heartbeats",
@@ -50,7 +69,10 @@ pub fn render(status: &Value) -> String {
         line("scheduling", realtime.to_owned());
     }
     if let Some(takeover) = status["takeover"].as_object() {
-        line("takeover", stamps(takeover, now));
+        line("took over", stamps(takeover, now));
+    }
+    if let Some(text) = status["handover"].as_object().and_then(|stamps| handover(stamps, now)) {
+        line("handed over", text);
     }
     text
 }
@@ -140,13 +162,35 @@ fn stamps(takeover: &serde_json::Map<String, Value>, now: u64) -> String {
     text
 }
 
-/// A length of time with the unit that reads best.
-fn age(ns: u64) -> String {
-    match ns {
-        0..1_000_000 => format!("{} µs", ns / 1000),
-        1_000_000..1_000_000_000 => format!("{:.1} ms", ns as f64 / 1e6),
-        1_000_000_000..60_000_000_000 => format!("{:.1} s", ns as f64 / 1e9),
-        60_000_000_000..600_000_000_000 => format!("{} s", ns / 1_000_000_000),
-        _ => format!("{} min", ns / 60_000_000_000),
+/// How long nobody could write when this node last handed over.
+fn handover(stamps: &serde_json::Map<String, Value>, now: u64) -> Option<String> {
+    let stamp = |name: &str| stamps.get(name).and_then(Value::as_u64).filter(|&ns| ns != 0);
+    let shut = stamp("shut_ns")?;
+    let ago = age(now.saturating_sub(shut));
+    let Some(served) = stamp("peer_serves_ns") else {
+        return Some(format!("{ago} ago, and the peer has not said yet that it serves"));
+    };
+    let refused = age(served.saturating_sub(shut));
+    Some(format!("{ago} ago, writes were refused for {refused} as seen from this node"))
+}
+
+/// The text in lines that fit, the later ones below the first one's beginning.
+fn wrapped(text: &str, width: Option<usize>) -> String {
+    // Narrower than this nothing is gained.
+    let Some(room) = width.map(|width| width.saturating_sub(INDENT)).filter(|&room| room >= 20) else {
+        return text.to_owned();
+    };
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let line = lines.last_mut().expect("there is one");
+        if line.is_empty() {
+            *line = word.to_owned();
+        } else if line.chars().count() + 1 + word.chars().count() <= room {
+            line.push(' ');
+            line.push_str(word);
+        } else {
+            lines.push(word.to_owned());
+        }
     }
+    lines.join(&format!("\n{}", " ".repeat(INDENT)))
 }

@@ -2,6 +2,7 @@
 //!
 //! The real binary, as an operator meets it. What needs root says so and is skipped without.
 
+mod orders;
 mod place;
 
 use place::Place;
@@ -82,7 +83,7 @@ fn without_root_a_closed_secret_is_77_and_not_a_mistake_of_the_file() {
     };
     let key = place.secret("pulse.key", "00112233445566778899aabbccddeeff\n");
     place.edit(("enabled = false", &format!("key_file = \"{}\"\n[lease]\nisolated = \"hold\"", key.display())));
-    for verb in ["check", "run", "status"] {
+    for verb in ["check", "run", "status", "switchover", "failover", "pause", "resume", "hold", "reinit"] {
         let (code, text) = place.run_as_nobody(verb);
         assert!(code == Some(77) && text.contains("run as root"), "{verb} {code:?}: {text}");
     }

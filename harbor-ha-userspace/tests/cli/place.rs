@@ -1,11 +1,14 @@
 //! A folder with a configuration, the binary that is run on it, and what must not have changed afterwards.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc;
 
 /// Runs a command on a host of its own: `eth0` (a bridge, which has no native XDP) with the node's address, a BPF file system, nothing else. What is left
 /// on it afterwards is told in lines that begin with `LEFT`; then it is gone.
@@ -87,6 +90,34 @@ impl Place {
     /// Exit status and everything that was said; as root on a host of its own.
     pub fn run(&self, verb: &str) -> (Option<i32>, String) {
         self.finish(self.command(Path::new(env!("CARGO_BIN_EXE_harbor-ha")), verb, is_root()))
+    }
+
+    /// The same with more arguments, on the host of the test itself: for what opens nothing but the status socket.
+    pub fn order(&self, verb: &str, more: &[&str]) -> (Option<i32>, String) {
+        let mut command = self.command(Path::new(env!("CARGO_BIN_EXE_harbor-ha")), verb, false);
+        command.args(more);
+        self.finish(command)
+    }
+
+    /// Answers on the status socket as a daemon would, `answer` to whatever is asked; what was asked comes back.
+    pub fn daemon(&self, answer: &str) -> mpsc::Receiver<String> {
+        let run = self.folder.path().join("run");
+        fs::create_dir_all(&run).unwrap();
+        let listener = UnixListener::bind(run.join(format!("{}.sock", self.instance))).unwrap();
+        let (asked, questions) = mpsc::channel();
+        let answer = answer.to_owned();
+        // Ends with the process of the test.
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let mut line = String::new();
+                BufReader::new(&stream).read_line(&mut line).unwrap();
+                let _gone = (&stream).write_all(format!("{answer}\n").as_bytes());
+                if asked.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        questions
     }
 
     /// As `nobody`, or as whoever runs the tests when that is not root.

@@ -5,6 +5,7 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use harbor_ha::core::speaks::Speaks as _;
@@ -150,14 +151,18 @@ fn without_the_gate_in_the_configuration_everything_passes() {
 }
 
 /// A control group with this process in it; both as before when dropped.
-struct Group(PathBuf);
+struct Group(PathBuf, #[expect(dead_code, reason = "held, not read")] MutexGuard<'static, ()>);
+
+/// A control group is the whole process's: one test at a time is in one.
+static INSIDE: Mutex<()> = Mutex::new(());
 
 impl Group {
     fn enter() -> Self {
+        let inside = INSIDE.lock().unwrap_or_else(PoisonError::into_inner);
         let root = cgroup::root().expect("a cgroup2 file system");
         let group = root.join(format!("harbor-ha-kernel-{}", std::process::id()));
         fs::create_dir(&group).expect("a control group");
-        let group = Self(group);
+        let group = Self(group, inside);
         fs::write(group.0.join("cgroup.procs"), "0").expect("may move");
         group
     }

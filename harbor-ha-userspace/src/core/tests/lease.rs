@@ -110,6 +110,7 @@ fn who_waives_does_not_take_over_unless_an_operator_insists() {
     assert_eq!(node.core.refusal, Some(NotPromotable::Waived { term: 2 }));
     node.feed(Input::Command(Command::Failover));
     assert!(node.did(&Action::Promote));
+    assert_eq!(node.core.takeover.map(|takeover| takeover.why), Some("ordered"));
 }
 
 #[test]
@@ -304,6 +305,7 @@ fn with_a_witness_a_primary_asks_before_its_lease_is_over() {
 #[test]
 fn a_primary_that_the_witness_refuses_stands_down() {
     let mut node = primary_of(Isolated::Witness);
+    node.dead();
     node.pass(ms(100));
     let refused = Answer::Refused("b holds it in term 2".to_owned());
     answer(&mut node, WitnessCall::Acquire { term: 1, follows: 0 }, refused);

@@ -70,10 +70,7 @@ fn a_restarted_daemon_reads_its_promise_although_its_order_is_the_one_in_force()
     let terms = Terms { seen: 2, mine: 2, reserved: 0, waived: 0 };
     let mut node = node(Isolated::Hold, terms, Adopted { order: shut, ..Adopted::default() });
     assert!(node.did.iter().any(|action| matches!(action, Action::Order(order) if order.echo == 0)));
-    assert!(node.core.lease.promise.is_none());
-    let order = node.order();
-    node.done(Done::Ordered { order, promise_until: Nanos(7) });
-    assert_eq!(node.core.lease.promise, Some(Nanos(7)));
+    assert_eq!(node.core.lease.promise, Some(node.promise));
 }
 
 #[test]
@@ -143,6 +140,7 @@ fn a_refusal_of_the_witness_is_no_reason_to_stand_down_before_a_peer_that_lives(
         node.says(primary(1));
         node.hears(VerdictKind::Alive, flag::PG_UP, 2, 100);
         assert_eq!(node.core.state, VrrpState::Master);
+        node.served();
         node.pass(ms(100));
         if !lives {
             node.hears(VerdictKind::Dead, flag::PG_UP, 2, 100);

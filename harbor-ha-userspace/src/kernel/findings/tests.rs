@@ -4,6 +4,7 @@ use std::path::Path;
 use super::*;
 use crate::config::lookup::{Lookup, SecretFile};
 use crate::config::secret::Secret;
+use crate::config::settings::Isolated;
 use crate::kernel::probe::{Attached, Capabilities, Clock, Interface};
 
 struct Key;
@@ -95,7 +96,7 @@ fn wrong_once(level: Level, words: &[&str], change: impl FnOnce(&mut Settings, &
 #[test]
 fn a_host_that_has_everything_is_ok_in_every_point() {
     assert_eq!(wrong(Level::Error, |_, _| {}), Vec::<String>::new());
-    assert_eq!(findings(&settings(), &good()).len(), 16);
+    assert_eq!(findings(&settings(), &good()).len(), 17);
 }
 
 #[test]
@@ -312,4 +313,18 @@ fn the_gate_is_asked_for_with_pulses_only() {
     wrong_once(Level::Error, &["cgroup-skb", "4.10"], |_, host| host.bpf.cgroup_skb = Ok(false));
     let without = wrong(Level::Error, |_, host| (host.cgroup, host.bpf.cgroup_skb) = (None, Ok(false)));
     assert_eq!(without, Vec::<String>::new());
+}
+
+#[test]
+fn the_choice_of_what_an_isolated_primary_does_is_told_with_its_price() {
+    let text = |change: fn(&mut Settings)| {
+        let mut settings = settings();
+        change(&mut settings);
+        let found = findings(&settings, &good()).into_iter().find(|finding| finding.subject == "isolated");
+        found.map(|found| (found.level, found.text))
+    };
+    let serve = text(|settings| settings.lease.as_mut().unwrap().isolated = Isolated::Serve).unwrap();
+    assert!(serve.0 == Level::Ok && serve.1.contains("BOTH nodes serve"), "{serve:?}");
+    assert!(text(|_| ()).unwrap().1.contains("loss of the standby alone stops the service"));
+    assert_eq!(text(|settings| settings.lease = None), None);
 }

@@ -1,0 +1,51 @@
+//! Sentences that more than one place says: the log at start, `status`, `check`.
+
+use crate::config::settings::Isolated;
+
+/// What a primary does that its standby no longer confirms, and the price of that choice.
+pub const fn isolated(choice: Isolated) -> &'static str {
+    match choice {
+        Isolated::Hold => {
+            "a primary whose standby does not confirm it stops serving: never two primaries, at the price that the loss \
+             of the standby alone stops the service"
+        }
+        Isolated::Serve => {
+            "a primary whose standby does not confirm it serves on: the loss of the standby costs nothing, at the price \
+             that in a partition BOTH nodes serve"
+        }
+        Isolated::Witness => {
+            "a primary whose standby does not confirm it asks the witness: never two primaries, and the loss of one node \
+             costs nothing, at the price that the loss of a node and of the witness together stops the service"
+        }
+    }
+}
+
+/// The choice as it stands in the status.
+pub fn choice(name: &str) -> Option<Isolated> {
+    match name {
+        "hold" => Some(Isolated::Hold),
+        "serve" => Some(Isolated::Serve),
+        "witness" => Some(Isolated::Witness),
+        _ => None,
+    }
+}
+
+/// The name of the choice, as in the configuration and in the status.
+pub const fn name(choice: Isolated) -> &'static str {
+    match choice {
+        Isolated::Hold => "hold",
+        Isolated::Serve => "serve",
+        Isolated::Witness => "witness",
+    }
+}
+
+/// A length of time with the unit that reads best.
+pub fn age(ns: u64) -> String {
+    match ns {
+        0..1_000_000 => format!("{} µs", ns / 1000),
+        1_000_000..1_000_000_000 => format!("{:.1} ms", ns as f64 / 1e6),
+        1_000_000_000..60_000_000_000 => format!("{:.1} s", ns as f64 / 1e9),
+        60_000_000_000..600_000_000_000 => format!("{} s", ns / 1_000_000_000),
+        _ => format!("{} min", ns / 60_000_000_000),
+    }
+}
