@@ -107,6 +107,8 @@ pub struct Pulse {
     pub threshold: u8,
     /// UDP port, both ends.
     pub port: u16,
+    /// UDP port of the table of open connections, both ends.
+    pub flows_port: u16,
     /// SipHash key.
     pub key: Secret<[u8; 16]>,
     /// Tells clusters on one network apart.

@@ -21,6 +21,7 @@
 pub mod action;
 mod backup;
 pub mod facts;
+pub mod flows;
 pub mod input;
 mod lease;
 mod master;
@@ -445,6 +446,7 @@ impl Core {
     fn stop(&mut self, mode: StopMode, after: After, out: &mut Actions) {
         // Before anything else: the gate needs nobody's consent to be shut.
         self.shut(out);
+        self.reset_flows(after, out);
         self.serving = false;
         self.second_burst_at = None;
         self.refresh_at = None;

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod demote;
+mod flows;
 mod lease;
 mod plain;
 mod rejoin;
