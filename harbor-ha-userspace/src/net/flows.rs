@@ -234,7 +234,10 @@ impl Worker {
                 self.asked.remove(key);
             }
         }
-        let failed = self.asked.iter().filter_map(|flow| self.tickler.send(flow).err()).last();
+        let mut failed = None;
+        for flow in &self.asked {
+            failed = self.tickler.send(flow).err().or(failed);
+        }
         if let Some(error) = failed {
             tracing::debug!(%error, "not every client was asked in this round");
         }
