@@ -14,7 +14,7 @@ use aya_ebpf::macros::{cgroup_skb, xdp};
 use aya_ebpf::programs::{SkBuffContext, XdpContext};
 use kernel::gate::{self, Way};
 use kernel::packet::{self, Seen};
-use kernel::{emit, peer, time};
+use kernel::{emit, flows, peer, time};
 
 /// What becomes of a packet; a type of its own, so that no path forgets to say it.
 #[must_use]
@@ -50,9 +50,12 @@ pub fn harbor_ha_xdp(ctx: XdpContext) -> u32 {
         }
         Seen::Advert(from, advert) => peer::advert(&ctx, from, advert, time::now()),
         Seen::Pulse(from, pulse) => peer::pulse(&ctx, from, pulse, time::now()),
-        Seen::ToVip if gate::is_open(|stats| &mut stats.dropped_ingress) => Fate::Pass,
+        Seen::ToVip(segment) if gate::is_open(|stats| &mut stats.dropped_ingress) => {
+            flows::saw(segment);
+            Fate::Pass
+        }
         Seen::ArpForVip if gate::is_open(|stats| &mut stats.dropped_arp) => Fate::Pass,
-        Seen::ToVip | Seen::ArpForVip => Fate::Drop,
+        Seen::ToVip(_) | Seen::ArpForVip => Fate::Drop,
     };
     fate.code()
 }

@@ -46,7 +46,9 @@ pub mod map {
     pub const LEASE: &str = "lease";
     /// [`crate::records::GateStats`], one element.
     pub const GATE_STATS: &str = "gate_stats";
+    /// [`crate::records::Flow`] by [`crate::records::FlowKey`].
+    pub const FLOWS: &str = "flows";
     /// Every map that is pinned.
-    pub const PINNED: [&str; 11] =
-        [CONFIG, SECRETS, PEER_CONFIG, PEERS, STATS, VERDICTS, OWN, SIGNS, ORDER, LEASE, GATE_STATS];
+    pub const PINNED: [&str; 12] =
+        [CONFIG, SECRETS, PEER_CONFIG, PEERS, STATS, VERDICTS, OWN, SIGNS, ORDER, LEASE, GATE_STATS, FLOWS];
 }

@@ -2,6 +2,8 @@
 
 #[path = "lab/hosts.rs"]
 mod hosts;
+#[path = "lab/pool.rs"]
+mod pool;
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;

@@ -2,4 +2,5 @@
 
 pub mod detector;
 pub mod filter;
+pub mod flow;
 pub mod gate;

@@ -1,9 +1,10 @@
 //! The maps, under the names that `harbor_ha_ebpf::names` lists.
 
-use aya_ebpf::btf_maps::{Array, RingBuf};
+use aya_ebpf::btf_maps::{Array, LruHashMap, RingBuf};
 use aya_ebpf::macros::btf_map;
 use harbor_ha_ebpf::records::{
-    Config, Detector, GateStats, Lease, Order, Own, PEERS_MAX, PeerConfig, SOURCES, Secrets, Signs, Stats, Verdict,
+    Config, Detector, FLOWS_MAX, Flow, FlowKey, GateStats, Lease, Order, Own, PEERS_MAX, PeerConfig, SOURCES, Secrets,
+    Signs, Stats, Verdict,
 };
 
 /// Who we are; written by userspace.
@@ -58,3 +59,7 @@ pub static LEASE: Array<Lease, 1> = Array::new();
 /// What the gate did.
 #[btf_map(name = "gate_stats")]
 pub static GATE_STATS: Array<GateStats, 1> = Array::new();
+
+/// The connections of the virtual addresses; userspace only removes.
+#[btf_map(name = "flows")]
+pub static FLOWS: LruHashMap<FlowKey, Flow, FLOWS_MAX> = LruHashMap::new();

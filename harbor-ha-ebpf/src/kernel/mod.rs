@@ -1,6 +1,7 @@
 //! The only code that calls kernel helpers: maps, packets, timers, the clock, the ring buffer.
 
 pub mod emit;
+pub mod flows;
 pub mod gate;
 pub mod lease;
 pub mod maps;

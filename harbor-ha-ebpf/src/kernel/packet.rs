@@ -6,6 +6,7 @@ use harbor_ha_ebpf::records::{Config, PEERS_MAX, accept};
 use harbor_ha_ebpf::wire::cursor::Cursor;
 use harbor_ha_ebpf::wire::pulse::{self, Pulse};
 use harbor_ha_ebpf::wire::siphash::Key;
+use harbor_ha_ebpf::wire::tcp::{self, Segment};
 use harbor_ha_ebpf::wire::vrrp::{self, Advert};
 use harbor_ha_ebpf::wire::{arp, ethernet, ipv4};
 
@@ -31,8 +32,8 @@ pub enum Seen {
     Advert(From, Result<Advert, Reject>),
     /// A peer's pulse, authentic or not.
     Pulse(From, Result<Pulse, Reject>),
-    /// IPv4 to a virtual address.
-    ToVip,
+    /// IPv4 to a virtual address, and what it is of a connection.
+    ToVip(Option<Segment>),
     /// ARP that asks for a virtual address, or answers it.
     ArpForVip,
 }
@@ -54,7 +55,8 @@ pub fn seen(ctx: &XdpContext) -> Seen {
         return Seen::Foreign;
     };
     if u32::from_ne_bytes(header.destination) != u32::from_ne_bytes(config.own_address) {
-        return if gate::guards(config, header.destination) { Seen::ToVip } else { Seen::Foreign };
+        let guarded = gate::guards(config, header.destination);
+        return if guarded { Seen::ToVip(segment(cursor, &header)) } else { Seen::Foreign };
     }
     match header.protocol {
         ipv4::VRRP if config.accept & accept::ADVERTS != 0 => match sender(header.source) {
@@ -76,6 +78,15 @@ pub fn seen(ctx: &XdpContext) -> Seen {
         }
         _ => Seen::Foreign,
     }
+}
+
+/// What a packet for a virtual address is of a connection; `None`: no TCP, or a part of a segment.
+#[inline(always)]
+fn segment(mut cursor: Cursor<'_>, header: &ipv4::Header) -> Option<Segment> {
+    if header.protocol != ipv4::TCP || header.fragment {
+        return None;
+    }
+    tcp::segment(&mut cursor, header)
 }
 
 /// An announcement passes whatever the gate says: it asks nothing, Linux does not answer one for an address that it has

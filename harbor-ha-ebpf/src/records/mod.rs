@@ -4,12 +4,14 @@
 
 mod config;
 mod detector;
+mod flow;
 mod gate;
 mod stats;
 mod verdict;
 
 pub use config::{Config, PEERS_MAX, PeerConfig, STRANGERS, Secrets, VIPS_MAX, accept};
 pub use detector::{Detector, JITTER_SLOTS, SOURCES, Source, State, TimedDetector, slot};
+pub use flow::{FLOWS_MAX, Flow, FlowKey};
 pub use gate::{GateStats, Lease, Order, Own, Signs};
 pub use stats::Stats;
 pub use verdict::{Verdict, VerdictKind};
@@ -39,4 +41,8 @@ mod pod {
     unsafe impl aya::Pod for super::Lease {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::GateStats {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::FlowKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Flow {}
 }

@@ -267,6 +267,11 @@ fn pulse(section: &Section<'_>) -> Option<Option<Pulse>> {
         .or("interval", Duration::from_millis(20), |v| duration(v, Duration::from_millis(1)..=Duration::from_secs(1)));
     let threshold = section.or("threshold", 5, |value| integer(value, 2..=255u8));
     let port = section.or("port", 5112, |value| integer(value, 1..=u16::MAX));
+    let after = port.map_or(5113, |port| port.checked_add(1).unwrap_or(port - 1));
+    let flows_port = section.or("flows_port", after, |value| integer(value, 1..=u16::MAX));
+    if port.is_some() && port == flows_port {
+        section.problem::<()>("flows_port", format!("the pulses have this port; use {after}"));
+    }
     let cluster_id = section.or("cluster_id", 1, |value| integer(value, 1..=u64::MAX));
     if enabled == Some(false) {
         section.unread_secret("key");
@@ -285,6 +290,7 @@ fn pulse(section: &Section<'_>) -> Option<Option<Pulse>> {
         interval: interval?,
         threshold: threshold?,
         port: port?,
+        flows_port: flows_port?,
         key: key?,
         other_key: other_key?,
         cluster_id: cluster_id?,

@@ -107,6 +107,8 @@ pub struct Pulse {
     pub threshold: u8,
     /// UDP port, both ends.
     pub port: u16,
+    /// UDP port of the table of open connections, both ends.
+    pub flows_port: u16,
     /// SipHash key: sent, and accepted.
     pub key: Secret<[u8; 16]>,
     /// Accepted too, while the nodes change from one key to another.

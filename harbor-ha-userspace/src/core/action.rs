@@ -3,6 +3,7 @@
 use harbor_ha_ebpf::records::Order;
 use harbor_ha_ebpf::units::{Nanos, Priority};
 
+use super::flows::Reset;
 use super::witness::WitnessCall;
 
 /// One effect.
@@ -16,6 +17,10 @@ pub enum Action {
     Serve,
     /// Announce the virtual addresses this many times each.
     Announce(u32),
+    /// Ask each known connection of the virtual addresses where it stands: its client learns that this node has none.
+    Tickle,
+    /// Reset connections of the virtual addresses, which are still on the interface.
+    Reset(Reset),
     /// Take the virtual addresses off the interface.
     Withdraw,
     /// Make PostgreSQL a primary. Ends with [`super::Done::Promote`].

@@ -61,7 +61,7 @@ impl Core {
         }
     }
 
-    pub(super) fn served(&mut self, now: Nanos, result: Result<Served, String>) {
+    pub(super) fn served(&mut self, now: Nanos, result: Result<Served, String>, out: &mut Actions) {
         if self.op == Some(Op::Serve) {
             self.op = None;
         }
@@ -77,6 +77,8 @@ impl Core {
                 if let Some(takeover) = self.takeover.as_mut().filter(|takeover| takeover.vip_ns == 0) {
                     takeover.vip_ns = stamps.vip.0;
                     takeover.garp_ns = stamps.garp.0;
+                    // Not before the announcement: the answers must come here.
+                    out.push(Action::Tickle);
                 }
                 let rules = &self.rules;
                 self.second_burst_at = (rules.announce_delay.0 > 0).then(|| now.after(rules.announce_delay));
@@ -327,9 +329,10 @@ impl Core {
                 // PostgreSQL is left running: nobody else could serve, and without the address nobody writes through it.
                 self.shut(out);
                 self.serving = false;
+                let after = After { resign: true, exit: leave == Leave::Terminate };
+                self.reset_flows(after, out);
                 out.push(Action::Withdraw);
-                let exit = leave == Leave::Terminate;
-                self.left_service(now, After { resign: true, exit }, out);
+                self.left_service(now, after, out);
             }
         }
     }

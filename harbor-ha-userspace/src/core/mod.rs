@@ -21,6 +21,7 @@
 pub mod action;
 mod backup;
 pub mod facts;
+pub mod flows;
 mod handover;
 pub mod input;
 mod lease;
@@ -461,6 +462,7 @@ impl Core {
         // Before anything else: the gate needs nobody's consent to be shut.
         self.shut(out);
         self.handover_reached(Step::Shut, self.now);
+        self.reset_flows(after, out);
         self.serving = false;
         self.second_burst_at = None;
         self.refresh_at = None;

@@ -157,7 +157,7 @@ impl Core {
             // Taken in before, as it changes nothing of PostgreSQL.
             Done::StoreTerms(_) | Done::Ordered { .. } | Done::Witness { .. } => {}
             Done::Promote(result) => self.promoted(now, result, out),
-            Done::Serve(result) => self.served(now, result),
+            Done::Serve(result) => self.served(now, result, out),
             Done::Checkpoint => {
                 if let Some(Op::Checkpoint(leave)) = self.op {
                     let after = After { resign: true, exit: leave == Leave::Terminate };

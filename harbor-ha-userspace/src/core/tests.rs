@@ -2,6 +2,7 @@
 
 mod cluster;
 mod demote;
+mod flows;
 mod handover;
 mod lease;
 mod lease_sim;

@@ -12,6 +12,7 @@ use nix::fcntl::{Flock, FlockArg};
 use crate::config::settings::{self, Settings, Sync, VrrpVersion};
 use crate::core::rules::{Isolated, LeaseRules, SyncPolicy, master_down, pulse_wait};
 use crate::core::{Rules, Terms};
+use crate::kernel::flows::FlowMap;
 use crate::kernel::gate;
 use crate::kernel::load::{self, Attached, Attachment, Fresh, LoadError};
 use crate::kernel::maps::{self, Maps};
@@ -21,6 +22,7 @@ use crate::kernel::trace;
 use crate::kernel::verdicts::Verdicts;
 use crate::net::advert::Adverts;
 use crate::net::announce::Announcer;
+use crate::net::flows::Flows;
 use crate::net::netlink::{Interface, NetlinkError};
 use crate::net::pulse::{Identity, Pulses};
 use crate::net::{clock, realtime, sequence};
@@ -122,6 +124,8 @@ pub(super) struct Parts {
     pub adverts: Option<Adverts>,
     pub announcer: Announcer,
     pub pulses: Option<Pulses>,
+    /// `None` without a gate, which is where connections are seen.
+    pub flows: Option<Flows>,
     pub maps: Maps,
     pub verdicts: Verdicts,
     pub pg: Option<Pg>,
@@ -204,18 +208,12 @@ pub(super) async fn parts(settings: &Settings) -> Result<Parts, BuildError> {
         tracing::info!(group = %group.display(), "the sockets are gated");
     }
     let pulses = settings.pulse.as_ref().map(|pulse| {
-        let identity = Identity {
-            source: node.address,
-            peer: node.peer,
-            vrid: settings.vrrp.vrid.as_u8(),
-            priority: settings.vrrp.priority.0,
-            boot,
-            sequence: sequence::begin(&node.state_dir.join("pulse-sequence"), clock::wall_ns()),
-        };
+        let identity = identity(settings, "pulse-sequence", boot);
         let kernel = Box::new(OwnWriter::open(&node.bpffs, &node.instance)?);
         Pulses::start(pulse, identity, settings.realtime, kernel).map_err(socket("pulses"))
     });
     let pulses = pulses.transpose()?;
+    let flows = flows(settings, boot);
     let verdicts = Verdicts::new(verdicts).map_err(socket("verdicts"))?;
     let held = (ebpf, lock);
     let parts = Parts {
@@ -223,6 +221,7 @@ pub(super) async fn parts(settings: &Settings) -> Result<Parts, BuildError> {
         adverts,
         announcer,
         pulses,
+        flows,
         maps,
         verdicts,
         pg,
@@ -238,6 +237,37 @@ pub(super) async fn parts(settings: &Settings) -> Result<Parts, BuildError> {
         held,
     };
     Ok(parts)
+}
+
+/// Who we are, with a sequence above all that this host ever sent of that kind.
+fn identity(settings: &Settings, kind: &str, boot: u64) -> Identity {
+    let node = &settings.node;
+    Identity {
+        source: node.address,
+        peer: node.peer,
+        vrid: settings.vrrp.vrid.as_u8(),
+        priority: settings.vrrp.priority.0,
+        boot,
+        sequence: sequence::begin(&node.state_dir.join(kind), clock::wall_ns()),
+    }
+}
+
+/// The table of open connections. A node that cannot share it is better than none: its clients wait for their own limits.
+fn flows(settings: &Settings, boot: u64) -> Option<Flows> {
+    let (pulse, _) = settings.pulse.as_ref().zip(settings.postgres.as_ref())?;
+    let kernel = match FlowMap::open(&settings.node.bpffs, &settings.node.instance) {
+        Ok(kernel) => Box::new(kernel),
+        Err(error) => {
+            tracing::error!(%error, "open connections are not reset at a takeover");
+            return None;
+        }
+    };
+    let started = Flows::start(pulse, identity(settings, "flows-sequence", boot), kernel);
+    started
+        .inspect_err(|error| {
+            tracing::error!(%error, port = pulse.flows_port, "open connections are not reset at a takeover");
+        })
+        .ok()
 }
 
 /// One daemon per instance and host.

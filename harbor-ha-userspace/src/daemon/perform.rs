@@ -1,21 +1,23 @@
 //! The one place where actions meet adapters. It decides nothing.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use harbor_ha_ebpf::records::Order;
 use harbor_ha_ebpf::units::Nanos;
+use harbor_ha_ebpf::wire::pulse::flag;
 use tokio::sync::{Notify, mpsc};
 
 use super::build::Parts;
 use super::repeated::Repeated;
 use crate::config::settings::Settings;
+use crate::core::flows::Reset;
 use crate::core::witness::{Answer, WitnessCall};
 use crate::core::{Action, Done, Input, Promoted, PulseState, Served, StopMode};
 use crate::fault;
 use crate::kernel::load::LoadError;
-use crate::net::clock;
+use crate::net::{clock, reset};
 use crate::pg::{self, Pg, RejoinBy, StartAs};
 use crate::witness::{Identity, Witness};
 
@@ -75,6 +77,9 @@ impl Performer {
                 if let Some(pulses) = &parts.pulses {
                     pulses.say(state, now);
                 }
+                if let Some(flows) = &parts.flows {
+                    flows.serving((state.flags & flag::PRIMARY != 0).then_some(state.term));
+                }
             }
             Action::Serve => {
                 let result = self.serve(parts).await;
@@ -82,6 +87,12 @@ impl Performer {
                 self.look.notify_one();
             }
             Action::Announce(count) => announce(parts, count),
+            Action::Tickle => {
+                if let Some(flows) = &parts.flows {
+                    flows.tickle();
+                }
+            }
+            Action::Reset(which) => self.reset(parts, which),
             Action::Withdraw => self.withdraw(parts).await,
             Action::Promote => self.task(parts, |why| Done::Promote(Err(why)), |pg| async move {
                 let result = pg.promote(PROMOTE_LIMIT).await;
@@ -245,6 +256,22 @@ impl Performer {
         announce(parts, self.settings.announce.repeat.saturating_sub(1));
         fault::point("serve.done");
         Ok(Served { vip, garp })
+    }
+
+    /// While the addresses are there: without them no reset finds its way.
+    fn reset(&self, parts: &Parts, which: Reset) {
+        let vips: Vec<_> = self.settings.node.vips.iter().map(|vip| vip.address).collect();
+        let spared = match (which, &parts.flows) {
+            (Reset::Unshared, Some(flows)) => flows.confirmed(),
+            (Reset::Unshared, None) | (Reset::All, _) => BTreeSet::new(),
+        };
+        match reset::connections(&vips, |flow| spared.contains(flow)) {
+            Ok(reset) => tracing::info!(reset, left_to_the_peer = spared.len(), "open connections"),
+            Err(error) => tracing::warn!(
+                %error,
+                "open connections are not reset (CONFIG_INET_DIAG_DESTROY): their clients wait for the peer or their limits"
+            ),
+        }
     }
 
     async fn withdraw(&self, parts: &Parts) {

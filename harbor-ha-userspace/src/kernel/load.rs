@@ -17,7 +17,9 @@ use aya::programs::xdp::{XdpLink, XdpMode};
 use aya::programs::{ProgramError, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use harbor_ha_ebpf::names;
-use harbor_ha_ebpf::records::{Config, GateStats, Lease, Order, Own, PeerConfig, Secrets, Signs, Stats, TimedDetector};
+use harbor_ha_ebpf::records::{
+    Config, Flow, GateStats, Lease, Order, Own, PeerConfig, Secrets, Signs, Stats, TimedDetector,
+};
 
 use super::cgroup::CgroupError;
 use super::link::{self, XdpHook};
@@ -366,6 +368,7 @@ fn drop_outdated(folder: &Path) {
         (names::map::ORDER, size_of::<Order>()),
         (names::map::LEASE, size_of::<Lease>()),
         (names::map::GATE_STATS, size_of::<GateStats>()),
+        (names::map::FLOWS, size_of::<Flow>()),
     ];
     let outdated = sizes.iter().any(|&(name, size)| {
         aya::maps::MapInfo::from_pin(folder.join(name)).is_ok_and(|info| info.value_size() as usize != size)

@@ -2,6 +2,7 @@
 
 pub mod cgroup;
 pub mod findings;
+pub mod flows;
 pub mod gate;
 mod link;
 pub mod load;

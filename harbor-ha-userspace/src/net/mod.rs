@@ -3,7 +3,10 @@
 pub mod advert;
 pub mod announce;
 pub mod clock;
+pub mod flows;
 pub mod netlink;
 pub mod pulse;
 pub mod realtime;
+pub mod reset;
 pub mod sequence;
+pub mod tickle;

@@ -305,6 +305,7 @@ mod tests {
             interval: Duration::from_secs(3600),
             threshold: 3,
             port: peer.local_addr().unwrap().port(),
+            flows_port: 0,
             key: Secret::new([7; 16]),
             other_key: None,
             cluster_id: 1,

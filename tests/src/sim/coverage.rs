@@ -9,7 +9,7 @@ use harbor_ha_ebpf::decide::gate::Gate;
 use super::schedule::Kind;
 
 /// Actions, finer than their variants where a plan's steps differ.
-pub const ACTIONS: [&str; 27] = [
+pub const ACTIONS: [&str; 29] = [
     "advert",
     "pulse",
     "serve",
@@ -37,6 +37,8 @@ pub const ACTIONS: [&str; 27] = [
     "store pause",
     "ask peer",
     "report",
+    "tickle",
+    "reset",
 ];
 /// Reasons to refuse a takeover.
 pub const REFUSALS: [&str; 13] = [
@@ -125,6 +127,8 @@ impl Coverage {
             Action::AskPeer => 25,
             // The end of the daemon is counted as the fault that asked for it.
             Action::Report(_) | Action::Exit => 26,
+            Action::Tickle => 27,
+            Action::Reset(_) => 28,
         };
         self.actions[at] += 1;
     }

@@ -24,7 +24,7 @@ use super::{
 };
 
 /// Far away.
-const LONG: u64 = 60_000_000_000;
+pub const LONG: u64 = 60_000_000_000;
 
 pub fn gated() -> Kernel {
     let mut kernel = Kernel::load(3);
@@ -37,8 +37,8 @@ pub fn gated() -> Kernel {
 
 impl Kernel {
     /// An order to serve in a term, and a right of its own until then.
-    fn serve(&mut self, serving_term: u64, solo_until_ns: u64) {
-        let order = Order { serving_term, solo_until_ns, hang_ns: u64::MAX, ..Order::default() };
+    pub fn serve(&mut self, serving_term: u64, solo_until_ns: u64) {
+        let order = Order { serving_term, solo_until_ns, hang_ns: LONG, ..Order::default() };
         self.maps.order(&order).expect("ordered");
         let said = self.voice.said();
         let signs = Signs { sign_ns: clock::now_ns(), sent: said.sent + 1, asked: said.asked + 1 };

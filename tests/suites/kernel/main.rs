@@ -2,6 +2,7 @@
 // size: one program, and each of its rules against the kernel.
 
 mod cost;
+mod flows;
 mod gate;
 mod lease;
 

@@ -68,7 +68,7 @@ fn a_directory_of_a_standby_is_started_as_one_although_an_operator_wants_it_anew
 fn a_restarted_daemon_reads_its_promise_although_its_order_is_the_one_in_force() {
     let shut = Order { hang_ns: ms(1000).0, ..Order::default() };
     let terms = Terms { seen: 2, mine: 2, reserved: 0, waived: 0 };
-    let mut node = node(Isolated::Hold, terms, Adopted { order: shut, ..Adopted::default() });
+    let node = node(Isolated::Hold, terms, Adopted { order: shut, ..Adopted::default() });
     assert!(node.did.iter().any(|action| matches!(action, Action::Order(order) if order.echo == 0)));
     assert_eq!(node.core.lease.promise, Some(node.promise));
 }
