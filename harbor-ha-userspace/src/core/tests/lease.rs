@@ -359,6 +359,6 @@ fn terms_of_two_nodes_never_meet() {
     let even = LeaseRules::new(D, false, ms(1000), ms(1000), Isolated::Hold);
     for known in 0..10 {
         assert!(odd.next_term(known) > known && odd.next_term(known) % 2 == 1);
-        assert!(even.next_term(known) > known && even.next_term(known) % 2 == 0);
+        assert!(even.next_term(known) > known && even.next_term(known).is_multiple_of(2));
     }
 }
