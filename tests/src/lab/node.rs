@@ -155,13 +155,21 @@ impl<'a> Node<'a> {
     /// # Errors
     /// It does not answer within a second.
     pub fn status(self) -> Result<Status> {
+        self.ask("{\"cmd\":\"status\"}").map(Status)
+    }
+
+    /// Says something to the daemon's socket; its answer.
+    ///
+    /// # Errors
+    /// It does not answer within a second.
+    pub fn ask(self, request: &str) -> Result<Value> {
         let socket = self.home().join("run").join(format!("{}.sock", self.instance()));
         let mut stream = UnixStream::connect(&socket).context("the daemon does not listen")?;
         stream.set_read_timeout(Some(Duration::from_secs(1)))?;
-        stream.write_all(b"{\"cmd\":\"status\"}\n")?;
+        stream.write_all(format!("{request}\n").as_bytes())?;
         let mut line = String::new();
         BufReader::new(stream).read_line(&mut line).context("the daemon does not answer")?;
-        Ok(Status(serde_json::from_str(&line).with_context(|| format!("not a status: `{line}`"))?))
+        serde_json::from_str(&line).with_context(|| format!("no JSON: `{line}`"))
     }
 
     /// The same, and [`Ended`] when there is nobody to ask.
