@@ -50,7 +50,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
-use node::{Node, Status};
+use node::{Ended, Node, Status};
 use state::State;
 use witness::Witness;
 
@@ -171,18 +171,6 @@ impl Default for Options {
         }
     }
 }
-
-/// A daemon that is no more will not come to serve: there is no use in waiting for it.
-#[derive(Debug)]
-pub struct Ended(Side);
-
-impl fmt::Display for Ended {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the daemon on {} has ended, its log says why", self.0)
-    }
-}
-
-impl std::error::Error for Ended {}
 
 /// How long both daemons may take until the standby streams and counts as synchronous.
 const READY_LIMIT: Duration = Duration::from_secs(60);

@@ -16,10 +16,22 @@ use serde_json::Value;
 
 use super::postgres::Postgres;
 use super::state::{State, VIP};
-use super::{Ended, Side, cgroup, config, host, link, netns};
+use super::{Side, cgroup, config, host, link, netns};
 
 /// From the start of a program to its being seen.
 const START_LIMIT: Duration = Duration::from_secs(2);
+
+/// A daemon that is no more will not come to serve: there is no use in waiting for it.
+#[derive(Debug)]
+pub struct Ended(Side);
+
+impl std::fmt::Display for Ended {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the daemon on {} has ended, its log says why", self.0)
+    }
+}
+
+impl std::error::Error for Ended {}
 
 /// A node of a lab, by name: nothing is kept in memory about it.
 #[derive(Clone, Copy)]
