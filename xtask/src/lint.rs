@@ -11,6 +11,7 @@ use crate::{cargo, setup};
 /// # Errors
 /// A judge is missing, or not content; its own words are above.
 pub fn verb(ready: &setup::Ready) -> Result<()> {
+    ready.insist_on_build()?;
     run(ready, "fmt", &["fmt", "--all", "--check"])?;
     // Same profile and environment as the build, so that the build script runs once for both.
     run(ready, "clippy", &["clippy", "--release", "--workspace", "--all-targets", "--", "--deny", "warnings"])?;

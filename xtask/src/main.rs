@@ -1,7 +1,7 @@
 //! `cargo xtask`: set-up, the lab, the main job and the tests, from one command line.
 //!
 //! Must stay able to build and to run `setup` on a machine without an eBPF toolchain, so it depends on
-//! nothing that builds the eBPF object: the lab is a program of its own (`harbor-ha-lab`), which the verbs
+//! nothing that builds the eBPF object or wants `protoc`: the lab is a program of its own (`harbor-ha-lab`), which the verbs
 //! build after the set-up and then become.
 
 mod cargo;

@@ -11,7 +11,7 @@ mod postgres;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::cargo;
@@ -28,10 +28,18 @@ pub struct Facts {
 /// How the set-up ended.
 pub struct Ready {
     facts: Facts,
+    /// Why nothing can be built, when it cannot.
+    no_protoc: Option<String>,
     missing: Vec<String>,
 }
 
 impl Ready {
+    /// # Errors
+    /// Not even the part without eBPF can be built here.
+    pub fn insist_on_build(&self) -> Result<()> {
+        self.no_protoc.as_ref().map_or(Ok(()), |why| bail!("nothing can be built: {why}"))
+    }
+
     /// Whether the eBPF object can be built here.
     pub fn can_build_ebpf(&self) -> bool {
         self.facts.ebpf.is_some()
@@ -76,13 +84,15 @@ pub fn ensure() -> Result<Ready> {
         }
     };
     let mut facts = Facts::default();
+    let no_protoc = debian::protoc().err().map(|why| format!("{why:#}"));
+    note(no_protoc.as_ref().map_or(Ok(()), |why| Err(anyhow!("{why}"))));
     note(debian::lab_tools());
     note(ebpf::ensure(before.ebpf.as_ref()).map(|found| facts.ebpf = Some(found)));
     note(postgres::ensure().map(|found| facts.postgres_bin = Some(found)));
     if facts != before {
         write(&file, &facts)?;
     }
-    Ok(Ready { facts, missing })
+    Ok(Ready { facts, no_protoc, missing })
 }
 
 /// Written only when it changed: the build script watches the file.

@@ -40,6 +40,7 @@ pub fn verb(only: Option<Suite>) -> Result<ExitCode> {
     let mut parts = Parts { last: Instant::now(), told: Vec::new() };
     let ready = setup::ensure()?;
     parts.end("set-up");
+    ready.insist_on_build()?;
     let strict = std::env::var_os("CI").is_some_and(|value| value == "true");
     if strict {
         ready.insist()?;

@@ -109,7 +109,7 @@ enum Swap {
 }
 
 enum Connection {
-    Etcd(etcd::Connection),
+    Etcd(Box<etcd::Connection>),
     Redis(redis::Connection),
 }
 
@@ -214,7 +214,7 @@ impl Witness {
         }
         let (endpoint, login) = (&self.endpoints[self.at], self.login.as_ref());
         let mut fresh = match self.kind {
-            WitnessKind::Etcd => Connection::Etcd(etcd::Connection::open(endpoint, login).await?),
+            WitnessKind::Etcd => Connection::Etcd(Box::new(etcd::Connection::open(endpoint, login).await?)),
             WitnessKind::Redis => Connection::Redis(redis::Connection::open(endpoint, login).await?),
         };
         let answer = self.exchange(&mut fresh, request).await;

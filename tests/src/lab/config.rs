@@ -1,5 +1,7 @@
 //! The configuration of a node's daemon.
 
+use serde::{Deserialize, Serialize};
+
 use super::node::Node;
 use super::state::VIP;
 use super::witness::Witness;
@@ -14,6 +16,18 @@ pub const DAEMON_KNOWS_THE_LEASE: bool = true;
 
 /// How long a witness's word holds.
 const TTL: &str = "2s";
+
+/// Settings that the daemons are told where they are given; else their defaults hold.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Tuned {
+    /// `lease.hang`: for a test whose daemon is away for a moment, on a machine that may be slow to start it again.
+    pub hang: Option<String>,
+    /// `postgres.sync`.
+    pub sync: Option<String>,
+    /// `postgres.max_lag`.
+    pub max_lag: Option<String>,
+}
 
 /// The whole file.
 pub(super) fn text(node: Node<'_>) -> String {
@@ -41,7 +55,7 @@ pub(super) fn text(node: Node<'_>) -> String {
          vips = [\"{VIP}/32\"]\nstate_dir = \"{home}/state\"\nruntime_dir = \"{home}/run\"\nbpffs = \"{bpffs}\"\n\n\
          [vrrp]\n{heartbeat}\n\
          [postgres]\ndata_dir = \"{data}\"\nbin_dir = \"{bin}\"\nsocket_dir = \"{socket}\"\nname = \"node_{side}\"\n\
-         peer_name = \"node_{other}\"\nstart_options = \"{start}\"\n\n\
+         peer_name = \"node_{other}\"\nstart_options = \"{start}\"\n{tuned}\n\
          [kernel]\nxdp_mode = \"{xdp}\"\n",
         instance = node.instance(),
         address = state.address(side),
@@ -52,6 +66,7 @@ pub(super) fn text(node: Node<'_>) -> String {
         socket = postgres.socket_folder().display(),
         other = side.other(),
         start = postgres.start_options(),
+        tuned = given(&[("sync", &options.tuned.sync), ("max_lag", &options.tuned.max_lag)]),
         xdp = options.xdp_mode,
     );
     // Still inside `[kernel]`.
@@ -60,7 +75,7 @@ pub(super) fn text(node: Node<'_>) -> String {
     }
     // Without pulses there is no lease, and nothing to ask a witness.
     if DAEMON_KNOWS_THE_LEASE && options.profile == Profile::Harbor {
-        text += &guard(options.witness, options.isolated.name());
+        text += &guard(options.witness, options.isolated.name(), &given(&[("hang", &options.tuned.hang)]));
     }
     if !options.realtime {
         text += "\n[realtime]\npriority = 0\n";
@@ -69,11 +84,20 @@ pub(super) fn text(node: Node<'_>) -> String {
 }
 
 /// What a primary does that hears nobody.
-fn guard(witness: Witness, isolated: &str) -> String {
+fn guard(witness: Witness, isolated: &str, tuned: &str) -> String {
     match witness.says_where() {
-        Some(place) => format!("\n[witness]\nkind = \"{}\"\n{place}\nttl = \"{TTL}\"\n", witness.name()),
-        None => format!("\n[lease]\nisolated = \"{isolated}\"\n"),
+        Some(place) => {
+            let lease = if tuned.is_empty() { String::new() } else { format!("\n[lease]\n{tuned}") };
+            format!("{lease}\n[witness]\nkind = \"{}\"\n{place}\nttl = \"{TTL}\"\n", witness.name())
+        }
+        None => format!("\n[lease]\nisolated = \"{isolated}\"\n{tuned}"),
     }
+}
+
+/// The lines of those settings that are given.
+fn given(settings: &[(&str, &Option<String>)]) -> String {
+    let line = |(key, value): &(&str, &Option<String>)| value.as_ref().map(|value| format!("{key} = \"{value}\"\n"));
+    settings.iter().filter_map(line).collect()
 }
 
 #[cfg(test)]
@@ -82,10 +106,11 @@ mod tests {
 
     #[test]
     fn a_witness_stands_in_the_configuration_instead_of_a_habit() {
-        let etcd = guard(Witness::Etcd, "hold");
+        let etcd = guard(Witness::Etcd, "hold", "");
         assert_eq!(etcd, "\n[witness]\nkind = \"etcd\"\nendpoints = [\"http://10.77.0.4:2379\"]\nttl = \"2s\"\n");
-        let redis = guard(Witness::Redis, "hold");
+        let redis = guard(Witness::Redis, "hold", "");
         assert_eq!(redis, "\n[witness]\nkind = \"redis\"\nendpoints = [\"redis://10.77.0.4:6379\"]\nttl = \"2s\"\n");
-        assert_eq!(guard(Witness::None, "serve"), "\n[lease]\nisolated = \"serve\"\n");
+        let hang = given(&[("hang", &Some("9s".into())), ("more", &None)]);
+        assert_eq!(guard(Witness::None, "serve", &hang), "\n[lease]\nisolated = \"serve\"\nhang = \"9s\"\n");
     }
 }

@@ -16,10 +16,22 @@ use serde_json::Value;
 
 use super::postgres::Postgres;
 use super::state::{State, VIP};
-use super::{Ended, Side, cgroup, config, host, link, netns};
+use super::{Side, cgroup, config, host, link, netns};
 
 /// From the start of a program to its being seen.
 const START_LIMIT: Duration = Duration::from_secs(2);
+
+/// A daemon that is no more will not come to serve: there is no use in waiting for it.
+#[derive(Debug)]
+pub struct Ended(Side);
+
+impl std::fmt::Display for Ended {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the daemon on {} has ended, its log says why", self.0)
+    }
+}
+
+impl std::error::Error for Ended {}
 
 /// A node of a lab, by name: nothing is kept in memory about it.
 #[derive(Clone, Copy)]
@@ -155,13 +167,21 @@ impl<'a> Node<'a> {
     /// # Errors
     /// It does not answer within a second.
     pub fn status(self) -> Result<Status> {
+        self.ask("{\"cmd\":\"status\"}").map(Status)
+    }
+
+    /// Says something to the daemon's socket; its answer.
+    ///
+    /// # Errors
+    /// It does not answer within a second.
+    pub fn ask(self, request: &str) -> Result<Value> {
         let socket = self.home().join("run").join(format!("{}.sock", self.instance()));
         let mut stream = UnixStream::connect(&socket).context("the daemon does not listen")?;
         stream.set_read_timeout(Some(Duration::from_secs(1)))?;
-        stream.write_all(b"{\"cmd\":\"status\"}\n")?;
+        stream.write_all(format!("{request}\n").as_bytes())?;
         let mut line = String::new();
         BufReader::new(stream).read_line(&mut line).context("the daemon does not answer")?;
-        Ok(Status(serde_json::from_str(&line).with_context(|| format!("not a status: `{line}`"))?))
+        serde_json::from_str(&line).with_context(|| format!("no JSON: `{line}`"))
     }
 
     /// The same, and [`Ended`] when there is nobody to ask.

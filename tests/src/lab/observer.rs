@@ -96,6 +96,9 @@ pub fn violations(answers: &[Answer], since_ns: u64) -> Violations {
 /// The observers of a lab: one on the client host, one on each node.
 pub struct Observers {
     answers: Arc<Mutex<Vec<Answer>>>,
+    /// Those on the client host alone.
+    client: Arc<Mutex<Vec<Answer>>>,
+    client_netns: String,
     running: Vec<(Place, Option<Speaker>)>,
 }
 
@@ -105,10 +108,11 @@ impl Observers {
     /// # Errors
     /// A host is not there.
     pub fn start(lab: &Lab) -> Result<Self> {
-        let client = Place { netns: lab.state().netns("c"), cgroup: None };
+        let client_netns = lab.state().netns("c");
+        let client = Place { netns: client_netns.clone(), cgroup: None };
         let places = Side::BOTH.map(|side| lab.node(side).place()).into_iter().chain([client]);
         let running = places.map(|place| (place, None)).collect();
-        let mut observers = Self { answers: Arc::default(), running };
+        let mut observers = Self { answers: Arc::default(), client: Arc::default(), client_netns, running };
         observers.revive(|_| true)?;
         Ok(observers)
     }
@@ -121,7 +125,13 @@ impl Observers {
         for (place, speaker) in &mut self.running {
             if has_power(place) && !speaker.as_mut().is_some_and(Speaker::runs) {
                 let answers = Arc::clone(&self.answers);
-                let hear = move |answer| answers.lock().expect("no holder panics").push(answer);
+                let client = (place.netns == self.client_netns).then(|| Arc::clone(&self.client));
+                let hear = move |answer| {
+                    answers.lock().expect("no holder panics").push(answer);
+                    if let Some(client) = &client {
+                        client.lock().expect("no holder panics").push(answer);
+                    }
+                };
                 *speaker = Some(Speaker::start::<Answer>(place, &[VERB.to_owned()], hear)?);
             }
         }
@@ -134,6 +144,18 @@ impl Observers {
     /// A reading thread panicked.
     pub fn answers(&self) -> Vec<Answer> {
         self.answers.lock().expect("no holder panics").clone()
+    }
+
+    /// The longest time in which the client host was answered nothing, from an instant on until now, in nanoseconds.
+    ///
+    /// # Panics
+    /// A reading thread panicked.
+    pub fn dark_for_clients(&self, since_ns: u64) -> u64 {
+        let mut at: Vec<u64> = self.client.lock().expect("no holder panics").iter().map(|it| it.received_ns).collect();
+        at.extend([since_ns, clock::now_ns()]);
+        at.retain(|at| *at >= since_ns);
+        at.sort_unstable();
+        at.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
     }
 
     /// What must not have been seen since an instant.

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -26,6 +26,9 @@ const LAB_TOOLS: [(&str, &str); 10] = [
     ("systemd-analyze", "systemd"),
 ];
 
+/// `etcd-client` generates its messages while it is built: the compiler, and the files that its words refer to.
+const PROTOC: [&str; 2] = ["protobuf-compiler", "libprotobuf-dev"];
+
 /// Services of these packages that would start at the next boot; keepalived's does not, as it has no configuration.
 const SERVICES: [(&str, &str); 2] = [("etcd-server", "etcd"), ("redis-server", "redis-server")];
 
@@ -44,6 +47,26 @@ pub fn lab_tools() -> Result<()> {
     install(&format!("the lab's tools ({})", programs.join(", ")), &packages)?;
     disable(&packages);
     Ok(())
+}
+
+/// Installs `protoc`, without which nothing but this xtask is built.
+///
+/// # Errors
+/// It is missing and cannot be installed: says by which command it would be.
+pub fn protoc() -> Result<()> {
+    // One that is named is the builder's business.
+    if std::env::var_os("PROTOC").is_some() {
+        return Ok(());
+    }
+    // Where it looks itself: beside its own folder, behind every link.
+    let files = |program: PathBuf| {
+        let program = program.canonicalize().ok()?;
+        Some(program.parent()?.parent()?.join("include/google/protobuf/descriptor.proto"))
+    };
+    match find_program("protoc").and_then(files) {
+        Some(file) if file.is_file() => Ok(()),
+        _ => install("the compiler of etcd's messages (protoc, with its include files)", &PROTOC),
+    }
 }
 
 /// Keeps what was just installed from starting at the next boot. Without systemd nothing would start it anyway.

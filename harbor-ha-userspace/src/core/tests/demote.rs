@@ -1,5 +1,6 @@
 //! A primary's ways out of the service.
 
+use super::super::flows::Reset;
 use super::*;
 
 fn resigns(actions: &[Action]) -> bool {
@@ -87,7 +88,7 @@ fn a_graceful_end_checkpoints_stops_resigns_and_exits() {
     node.feed(Input::Command(Command::Terminate));
     assert_eq!(node.did, [Action::Checkpoint]);
     node.done(Done::Checkpoint);
-    assert_eq!(node.did, [Action::Stop(StopMode::Fast)]);
+    assert_eq!(node.did, [Action::Reset(Reset::Unshared), Action::Stop(StopMode::Fast)]);
     node.done(Done::Stop(Ok(())));
     assert!(resigns(&node.did) && node.did(&Action::Advert(Priority::RESIGN)));
     assert_eq!(node.did.last(), Some(&Action::Exit));

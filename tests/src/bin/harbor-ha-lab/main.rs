@@ -158,7 +158,7 @@ impl LabArguments {
     fn options(self) -> Options {
         let Self { profile, pulse, threshold, xdp: xdp_mode, witness, isolated, realtime } = self;
         let realtime = realtime == "on";
-        Options { profile, pulse, threshold, daemon: true, xdp_mode, witness, isolated, realtime }
+        Options { profile, pulse, threshold, daemon: true, xdp_mode, witness, isolated, realtime, ..Options::default() }
     }
 }
 
