@@ -2,6 +2,8 @@
 
 #[path = "lab/hosts.rs"]
 mod hosts;
+#[path = "lab/points.rs"]
+mod points;
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
