@@ -2,7 +2,8 @@
 //!
 //! [`lab`] makes hosts of network namespaces and breaks them; [`run`] is the main job on top of it: a
 //! client that writes through the virtual address while its primary dies. [`chaos`]: random faults
-//! together, and a judgement from outside. [`sim`] runs the core on virtual time, [`model`] explores the
+//! together, and a judgement from outside. [`points`]: a death at each
+//! single step. [`sim`] runs the core on virtual time, [`model`] explores the
 //! lease protocol exhaustively. [`frames`] is what a real keepalived sends.
 //! The suites lie in `suites/`.
 
@@ -10,5 +11,6 @@ pub mod chaos;
 pub mod frames;
 pub mod lab;
 pub mod model;
+pub mod points;
 pub mod run;
 pub mod sim;

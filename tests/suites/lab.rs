@@ -6,6 +6,8 @@ mod hosts;
 mod lag;
 #[path = "lab/lease.rs"]
 mod lease;
+#[path = "lab/points.rs"]
+mod points;
 #[path = "lab/pool.rs"]
 mod pool;
 #[path = "lab/third.rs"]

@@ -47,6 +47,13 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// A death at each single step of takeover and rejoin: `--only NAME --kind daemon|postgres|node`.
+    #[command(disable_help_flag = true)]
+    Points {
+        /// Handed to `harbor-ha-lab points`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// No fault, but a busy machine: who takes over does so by mistake: `--minutes M [--realtime off]`.
     #[command(disable_help_flag = true)]
     Calm {
@@ -86,6 +93,7 @@ fn main() -> ExitCode {
         Verb::Lab { arguments } => cargo::become_lab(None, &arguments),
         Verb::Run { arguments } => cargo::become_lab(Some("run"), &arguments),
         Verb::Chaos { arguments } => cargo::become_lab(Some("chaos"), &arguments),
+        Verb::Points { arguments } => cargo::become_lab(Some("points"), &arguments),
         Verb::Calm { arguments } => cargo::become_lab(Some("calm"), &arguments),
         Verb::Sim { arguments } => cargo::become_sim(&arguments),
         Verb::Test { suite } => test::verb(suite),

@@ -244,6 +244,8 @@ impl Core {
     pub(super) fn release_key(&mut self, now: Nanos, out: &mut Actions) {
         if self.witness.held_until > now {
             self.witness.held_until = Nanos(0);
+            // The next loss of the peer is asked about at once.
+            self.witness.ask_at = now;
             out.push(Action::Witness(WitnessCall::Release { term: self.witness.term }));
         }
     }

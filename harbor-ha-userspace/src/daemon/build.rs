@@ -138,6 +138,8 @@ pub(super) struct Parts {
     pub pause_file: PauseFile,
     /// What an earlier run left in force.
     pub adopted_order: Order,
+    /// Darkness of the gate that ended by an order, and how often.
+    pub dark: (Nanos, u64),
     /// The kernel's maps are new: what was promised before is not in them.
     pub forgotten: bool,
     pub terms: Terms,
@@ -231,6 +233,7 @@ pub(super) async fn parts(settings: &Settings) -> Result<Parts, BuildError> {
         pause_file: PauseFile::new(&node.state_dir, &node.instance),
         adopted_order,
         forgotten,
+        dark: (Nanos(0), 0),
         terms,
         memory,
         fresh,

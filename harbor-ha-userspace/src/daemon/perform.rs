@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use harbor_ha_ebpf::decide::gate::{self, Gate};
 use harbor_ha_ebpf::records::Order;
 use harbor_ha_ebpf::units::Nanos;
 use harbor_ha_ebpf::wire::pulse::flag;
@@ -210,7 +211,13 @@ impl Performer {
     fn order(&mut self, parts: &mut Parts, order: Order) {
         // The promise after the order: what the kernel echoed until then is in it.
         fault::point("order.begin");
+        let dark = dark_until_now(parts);
         let read = parts.maps.order(&order).and_then(|()| parts.maps.lease());
+        if let Some(dark) = dark.filter(|_| order.solo_until_ns > clock::now().0) {
+            // The kernel counts a darkness that an echo ends; this one ends by our own word.
+            parts.dark.0 += dark.0;
+            parts.dark.1 += 1;
+        }
         match read {
             Ok(lease) => {
                 fault::point("order.done");
@@ -282,6 +289,15 @@ impl Performer {
         }
         fault::point("withdraw.done");
     }
+}
+
+/// How long the gate of a node that is to serve has been dark, if it is.
+fn dark_until_now(parts: &Parts) -> Option<Nanos> {
+    let maps = &parts.maps;
+    let (order, signs, lease) = (maps.current_order().ok()?, maps.signs().ok()?, maps.lease().ok()?);
+    let now = clock::now();
+    let lit = lease.leased_until_ns.max(gate::solo_until(&order, &signs));
+    (gate::state(now, &order, &signs, &lease) == Gate::Expired && lit != 0).then(|| now.since(Nanos(lit)))
 }
 
 /// The end of an action, also of one that panicked: the core waits for it, and would do nothing else for ever.

@@ -236,7 +236,11 @@ fn gate(parts: &Parts, now: Nanos) -> Option<GateView> {
     let maps = &parts.maps;
     let read = || Ok::<_, LoadError>((maps.current_order()?, maps.signs()?, maps.lease()?, maps.gate_stats()?));
     match read() {
-        Ok((order, signs, lease, stats)) => Some(GateView::new(now, &order, &signs, &lease, stats)),
+        Ok((order, signs, mut lease, stats)) => {
+            lease.dark_ns += parts.dark.0.0;
+            lease.darkenings += parts.dark.1;
+            Some(GateView::new(now, &order, &signs, &lease, stats))
+        }
         Err(error) => {
             tracing::warn!(%error, "status of the gate");
             None

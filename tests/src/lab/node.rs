@@ -2,11 +2,12 @@
 //!
 //! The daemon is met as an operator meets it: a binary, a configuration file, signals, a status socket.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -118,12 +119,21 @@ impl<'a> Node<'a> {
     /// # Errors
     /// It is not built, or does not start.
     pub fn start_daemon(self) -> Result<()> {
+        self.start_daemon_with(&[])
+    }
+
+    /// The same, with `NAME=VALUE` words more in its environment.
+    ///
+    /// # Errors
+    /// As [`Self::start_daemon`].
+    pub fn start_daemon_with(self, environment: &[OsString]) -> Result<()> {
         if !self.daemons().is_empty() {
             return Ok(());
         }
-        let program = daemon_program()?;
-        let arguments = ["run".into(), "--config".into(), self.config().into_os_string()];
-        host::start(&self.place(), None, &self.daemon_log(), &program, &arguments)?;
+        // `env` becomes the daemon.
+        let daemon = [daemon_program()?.into(), "run".into(), "--config".into(), self.config().into_os_string()];
+        let words: Vec<OsString> = environment.iter().cloned().chain(daemon).collect();
+        host::start(&self.place(), None, &self.daemon_log(), Path::new("/usr/bin/env"), &words)?;
         let begun = Instant::now();
         while self.daemons().is_empty() {
             if begun.elapsed() > START_LIMIT {
@@ -162,7 +172,7 @@ impl<'a> Node<'a> {
         Ok(())
     }
 
-    /// Asks the daemon.
+    /// Asks the daemon how it is.
     ///
     /// # Errors
     /// It does not answer within a second.
@@ -182,6 +192,14 @@ impl<'a> Node<'a> {
         let mut line = String::new();
         BufReader::new(stream).read_line(&mut line).context("the daemon does not answer")?;
         serde_json::from_str(&line).with_context(|| format!("no JSON: `{line}`"))
+    }
+
+    /// Asks the daemon for something that needs no words, by the name of its request.
+    ///
+    /// # Errors
+    /// It does not answer within a second.
+    pub fn request(self, name: &str) -> Result<Value> {
+        self.ask(&format!("{{\"cmd\":\"{name}\"}}"))
     }
 
     /// The same, and [`Ended`] when there is nobody to ask.
@@ -206,7 +224,7 @@ impl<'a> Node<'a> {
     }
 }
 
-fn remove(folder: &std::path::Path) -> Result<()> {
+fn remove(folder: &Path) -> Result<()> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("cannot remove `{}`", folder.display()))

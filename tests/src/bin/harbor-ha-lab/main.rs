@@ -1,8 +1,9 @@
-//! `harbor-ha-lab`: what `cargo xtask lab`, `run`, `chaos` and `calm` become after the set-up and the build.
+//! `harbor-ha-lab`: what `cargo xtask lab`, `run`, `chaos`, `points` and `calm` become after the set-up and the build.
 
 mod calm;
 mod chaos;
 mod drill;
+mod points;
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
@@ -77,6 +78,9 @@ enum Verb {
     /// Random faults together while clients write and observers watch; the seed is printed and runs it again.
     #[command(override_usage = "cargo xtask chaos [OPTIONS]")]
     Chaos(chaos::Arguments),
+    /// A death at each single step of takeover, demotion and rejoin: the daemon's, PostgreSQL's, the node's.
+    #[command(override_usage = "cargo xtask points [OPTIONS]")]
+    Points(points::Arguments),
     /// No fault, but a busy machine: counts who takes over by mistake.
     #[command(override_usage = "cargo xtask calm [OPTIONS]")]
     Calm(calm::Arguments),
@@ -173,6 +177,7 @@ fn main() -> ExitCode {
         Verb::Run(arguments) => drill::verb(arguments),
         Verb::Calm(arguments) => calm::verb(arguments),
         Verb::Chaos(arguments) => chaos::verb(arguments),
+        Verb::Points(arguments) => points::verb(arguments),
         Verb::Observe => observer::observe(),
         Verb::Client { kind, number } => client::work(kind, number),
         Verb::Host { user, command } => host::be_init(user.as_deref(), &command),
