@@ -215,7 +215,7 @@ impl Performer {
         let read = parts.maps.order(&order).and_then(|()| parts.maps.lease());
         if let Some(dark) = dark.filter(|_| order.solo_until_ns > clock::now().0) {
             // The kernel counts a darkness that an echo ends; this one ends by our own word.
-            parts.dark.0 += dark.0;
+            parts.dark.0 = parts.dark.0.after(dark);
             parts.dark.1 += 1;
         }
         match read {
