@@ -90,7 +90,7 @@ pub struct LeaseRules {
 impl LeaseRules {
     /// For a detection time of `detection` on a node whose address is `greater` than its peer's.
     pub const fn new(detection: Nanos, greater: bool, hang: Nanos, hold: Nanos, isolated: Isolated) -> Self {
-        Self { odd: greater, hang, hold, look: Nanos(detection.0 / 4), margin: Nanos(detection.0 / 4), isolated }
+        Self { odd: greater, hang, hold, look: Nanos(detection.0 / 5), margin: Nanos(detection.0 / 4), isolated }
     }
 
     /// The lowest term of this node above `known`.
