@@ -51,10 +51,19 @@ impl Pg {
     /// A promotion that was asked for goes on after an error here, and cannot be taken back.
     ///
     /// # Errors
-    /// PostgreSQL refuses or does not answer, or is still in recovery at the limit.
+    /// PostgreSQL refuses or does not answer, ends, or is still in recovery at the limit.
     pub async fn promote(&self, within: Duration) -> Result<Promoted, PromoteError> {
         let asked = monotonic();
         fault::point("promote.begin");
+        // One that ended answers nobody any more: waiting for it until the limit would be a minute without a server.
+        let server = self.running().ok_or(PromoteError::Ended)?;
+        tokio::select! {
+            promoted = self.promote_running(asked, within) => promoted,
+            Ok(()) = server.exited() => Err(PromoteError::Ended),
+        }
+    }
+
+    async fn promote_running(&self, asked: Nanos, within: Duration) -> Result<Promoted, PromoteError> {
         let deadline = Instant::now() + within;
         let left = || deadline.saturating_duration_since(Instant::now());
         let session = self.session(within).await?;
@@ -143,10 +152,35 @@ pub enum PromoteError {
     /// PostgreSQL could not write the promote file or signal its postmaster; its log says why.
     #[error("`pg_promote` could not signal the postmaster; PostgreSQL's log says why")]
     NotSignalled,
+    /// There is no server, or it ended meanwhile.
+    #[error("PostgreSQL has ended")]
+    Ended,
     /// The promotion goes on, for instance because there is WAL to replay first.
     #[error("still in recovery {waited:?} after `pg_promote`")]
     Slow {
         /// The limit.
         waited: Duration,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use nix::unistd::{getgid, getuid};
+
+    use super::super::connect::Control;
+    use super::super::upstream::tests::settings;
+    use super::super::{Inner, Owner};
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_that_has_ended_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let (data_dir, state_dir) = (dir.path().to_owned(), dir.path().to_owned());
+        let owner = Owner { uid: getuid(), gid: getgid() };
+        let inner = Inner { settings: settings(), data_dir, state_dir, owner, major: 13, control: Control::default() };
+        let pg = Pg { inner: Arc::new(inner) };
+        assert!(matches!(pg.promote(Duration::from_secs(60)).await, Err(PromoteError::Ended)));
+    }
 }

@@ -82,7 +82,7 @@ pub(super) fn mentions(conninfo: &str, address: Ipv4Addr) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::time::Duration;
 
     use crate::config::secret::Secret;
@@ -90,7 +90,8 @@ mod tests {
 
     use super::*;
 
-    fn settings() -> Postgres {
+    /// Of nobody.
+    pub(in crate::pg) fn settings() -> Postgres {
         Postgres {
             data_dir: "/d".into(),
             bin_dir: "/b".into(),

@@ -1,14 +1,15 @@
 //! What a data centre does without a human: daemons that died are started again, power that was cut comes back.
 
+use std::path::Path;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use super::trap::Trap;
 use crate::lab::fault::Fault;
-use crate::lab::{Lab, Side};
+use crate::lab::{Lab, Side, clock};
 
 /// As the unit says.
 const RESTART: Duration = Duration::from_secs(1);
@@ -24,18 +25,25 @@ pub struct Keeper<'a> {
     lab: &'a Lab,
     /// Nodes without power, which nobody starts anything on.
     off: Mutex<[bool; 2]>,
+    /// When somebody came to the armed point, CLOCK_MONOTONIC; 0: nobody yet.
+    fired_ns: AtomicU64,
     ended: AtomicBool,
 }
 
 impl<'a> Keeper<'a> {
     /// Both have power.
     pub fn new(lab: &'a Lab) -> Self {
-        Self { lab, off: Mutex::default(), ended: AtomicBool::new(false) }
+        Self { lab, off: Mutex::default(), fired_ns: AtomicU64::new(0), ended: AtomicBool::new(false) }
     }
 
     /// [`Self::work`] ends.
     pub fn end(&self) {
         self.ended.store(true, Ordering::Relaxed);
+    }
+
+    /// When somebody came to the armed point, if somebody did.
+    pub fn fired_ns(&self) -> Option<u64> {
+        Some(self.fired_ns.load(Ordering::Relaxed)).filter(|at| *at != 0)
     }
 
     /// Whether both nodes have power.
@@ -71,9 +79,12 @@ impl<'a> Keeper<'a> {
     pub fn arm(&self, trap: &Trap) -> Result<()> {
         let _nobody_else_starts_it = self.lock();
         let node = self.lab.node(trap.side);
+        let daemons = node.daemons();
         self.lab.inject(Fault::Daemon, trap.side)?;
+        // Until it is reaped: some of its threads may live longer than others, and hold its lock.
         self.lab.wait("the killed daemon is gone", Duration::from_secs(5), || {
-            anyhow::ensure!(node.daemons().is_empty(), "it is there");
+            let there = daemons.iter().any(|pid| Path::new(&format!("/proc/{pid}")).exists());
+            ensure!(!there, "it is there");
             Ok(())
         })?;
         node.start_daemon_with(&trap.environment())
@@ -91,7 +102,11 @@ impl<'a> Keeper<'a> {
         };
         while !self.ended.load(Ordering::Relaxed) {
             std::thread::sleep(LOOK);
-            let wants = trap.lock().expect("no holder panics").as_ref().filter(|it| it.cuts_power()).map(|it| it.side);
+            let mut wants = None;
+            if let Some(trap) = trap.lock().expect("no holder panics").as_ref().filter(|trap| trap.fired()) {
+                let _first = self.fired_ns.compare_exchange(0, clock::now_ns(), Ordering::Relaxed, Ordering::Relaxed);
+                wants = Some(trap.side).filter(|_| trap.cuts_power());
+            }
             if let (false, Some(side)) = (cut, wants) {
                 cut = true;
                 complain("power cut", self.cut(side));

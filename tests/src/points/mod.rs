@@ -111,7 +111,6 @@ impl Bench {
         let fired = || with(&Trap::fired);
         let reached = caused.and_then(|()| self.wait_reached(keeper, begun_ns, &fired));
         outcome.reached = matches!(reached, Ok(true));
-        let fired_ns = clock::now_ns();
         let healthy = reached.and_then(|_| {
             // A status may be a moment old.
             std::thread::sleep(Duration::from_millis(300));
@@ -122,7 +121,7 @@ impl Bench {
             trap.shut()?;
         }
         let now = healthy?;
-        outcome.recovered_ns = outcome.reached.then(|| clock::now_ns() - fired_ns);
+        outcome.recovered_ns = keeper.fired_ns().filter(|_| outcome.reached).map(|at| clock::now_ns() - at);
         outcome.moved = now != primary;
         let after = self.age(now)?;
         let grew = if outcome.moved { after.timeline > before.timeline } else { after.timeline >= before.timeline };

@@ -47,11 +47,13 @@ pub(super) fn cause(
         }
         Scenario::Power | Scenario::Fork => {
             if case.scenario == Scenario::Fork {
-                link::set_port(lab.state(), primary, false)?;
+                // No cable is pulled: a primary that sees that stops its server at once.
+                link::set_partition(lab.state(), true)?;
                 lab.node(primary).postgres().sql(FORK).context("the write that its standby never gets")?;
             }
             keeper.cut(primary)?;
             wait_for_the_other(bench, trap, standby);
+            link::set_partition(lab.state(), false)?;
             power_on(primary, case.role == Role::Primary)
         }
     }

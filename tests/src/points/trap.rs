@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
 
@@ -16,6 +17,7 @@ pub struct Trap {
     /// Whose daemon.
     pub side: Side,
     kind: Kind,
+    open: AtomicBool,
     once: PathBuf,
     /// What the program did: empty for a node, whose power somebody outside has to cut.
     mark: PathBuf,
@@ -39,7 +41,7 @@ impl Trap {
             Kind::Node => Some(format!("#!/bin/sh\n: > {}\nexec sleep 60\n", mark.display())),
         };
         let program = text.map(|text| executable(folder.join(format!("{name}.sh")), &text)).transpose()?;
-        Ok(Self { point, side, kind, once, mark, program })
+        Ok(Self { point, side, kind, open: AtomicBool::new(false), once, mark, program })
     }
 
     /// What the daemon's environment says.
@@ -58,12 +60,14 @@ impl Trap {
     /// # Errors
     /// Its file cannot be removed.
     pub fn open(&self) -> Result<()> {
-        Ok(fs::remove_file(&self.once)?)
+        fs::remove_file(&self.once)?;
+        self.open.store(true, Ordering::Release);
+        Ok(())
     }
 
     /// Somebody came there.
     pub fn fired(&self) -> bool {
-        self.once.exists()
+        self.open.load(Ordering::Acquire) && self.once.exists()
     }
 
     /// Shut again; a daemon that never came there may still be armed.
