@@ -379,7 +379,8 @@ impl Core {
             self.start(false, out);
             return;
         }
-        if role == PeerRole::Standby && self.peer.pulse.flags & flag::FORMER != 0 {
+        // Also one that has resigned to this node, which took over and lost its server before anybody rejoined it.
+        if matches!(role, PeerRole::Standby | PeerRole::Resigned) && self.peer.is_former() {
             self.two_former_primaries(rest, out);
             return;
         }

@@ -222,3 +222,14 @@ fn a_terminate_waits_for_a_stop() {
     node.done(Done::Stop(Ok(())));
     assert!(node.did(&Action::Exit));
 }
+
+#[test]
+fn the_successor_of_a_node_that_resigned_starts_again_at_once() {
+    let rules = Rules { postgres: true, start_wait: ms(500), ..rules(100) };
+    let terms = Terms { seen: 2, mine: 2, ..Terms::default() };
+    let mut node = Node::of_terms(rules, terms, ms(10_000));
+    node.feed(Input::Link(true));
+    node.news(Postgres::AtRest(at_rest(2)));
+    node.pulse(flag::RESIGN | flag::FORMER, 1);
+    assert!(node.did(&Action::Start { standby: false }), "{}", node.core.why);
+}
