@@ -212,8 +212,9 @@ impl Schedule {
     /// What any network and any host do now and then: silence for less than the threshold.
     fn no_fault(&self, dice: &mut Dice, at: u64) -> Fault {
         let (interval, threshold) = self.pulses.into_iter().min_by_key(|(i, t)| i * u64::from(*t)).unwrap_or((1, 1));
-        // One interval of the threshold for the pulse before the silence, one for being late.
-        let silence = interval * u64::from(threshold - 2) + interval / 2;
+        // One interval of the threshold for the pulse before the silence, one for being late, and never one pulse more
+        // lost than that: the last one that is due would arrive at the very deadline.
+        let silence = interval * u64::from(threshold - 2) - interval / 4;
         let node = dice.below(2) as usize;
         let (kind, length, level) = match dice.below(7) {
             0 => (Kind::CutBoth, dice.log(MS, silence), 0),
