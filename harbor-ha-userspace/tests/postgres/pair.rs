@@ -285,6 +285,7 @@ fn pg(dir: &Path, bin: &Path, port: u16, index: usize) -> Pg {
         name: NAMES[index].to_owned(),
         peer_name: NAMES[1 - index].to_owned(),
         sync: Sync::Required,
+        max_lag: 0,
         keep_old: false,
         start_options: String::new(),
         probe_interval: Duration::from_secs(1),

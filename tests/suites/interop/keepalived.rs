@@ -153,8 +153,7 @@ fn keepalived_serves<'a>(lab: &'a Lab, protocol: Protocol) -> (Keepalived<'a>, [
 }
 
 fn with_keepalived(test: &str, run: impl FnOnce(&Lab)) {
-    let [root, postgres, ip] = LAB;
-    if need::has(test, &[root, postgres, ip, Need::Tool("keepalived")]) {
+    if need::has(test, &[&LAB[..], &[Need::Tool("keepalived")]].concat()) {
         on_a_network(run);
     }
 }

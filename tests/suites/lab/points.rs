@@ -5,11 +5,11 @@ use harbor_ha_tests::lab::{Options, residue};
 use harbor_ha_tests::points::case::{self, Case, Kind};
 use harbor_ha_tests::points::{judge, sweep};
 
-/// In the middle of a promotion, of a demotion, of a rewind, and where a data directory has no name.
+/// In the middle of a promotion, of a demotion, of a rejoin, and where a data directory has no name.
 const TELLING: [(&str, Kind); 4] = [
     ("promote.signalled", Kind::Daemon),
     ("order.done", Kind::Node),
-    ("rejoin.rewind", Kind::Node),
+    ("rejoin.stream", Kind::Node),
     ("basebackup.aside", Kind::Daemon),
 ];
 
