@@ -19,7 +19,9 @@ impl World {
     pub fn facts(&self, i: usize) -> PgFacts {
         let mut facts = self.nodes[i].server.facts(self.now);
         match self.mutant {
-            Some(Mutant::TailNotAwaited) if !facts.in_recovery => facts.peer_is_sync = !facts.sync_names.is_empty(),
+            Some(Mutant::TailNotAwaited) if !facts.in_recovery => {
+                (facts.peer_has_tail, facts.peer_is_sync) = (true, !facts.sync_names.is_empty());
+            }
             _ => {}
         }
         facts
