@@ -207,7 +207,17 @@ impl<'a> Node<'a> {
     /// # Errors
     /// It does not answer within a second, or it has ended.
     pub fn living_status(self) -> Result<Status> {
-        self.status().map_err(|why| if self.daemons().is_empty() { Ended(self.side).into() } else { why })
+        // Between two programs (a shell, then the daemon) a process has no command line for a moment.
+        let ended = || {
+            (0..20).all(|_| {
+                let none = self.daemons().is_empty();
+                if none {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                none
+            })
+        };
+        self.status().map_err(|why| if ended() { Ended(self.side).into() } else { why })
     }
 
     /// What a reboot undoes: addresses, pins and run files. The disk stays.

@@ -1,5 +1,5 @@
 //! One step: time, the network, the kernel's two halves of an echo, and what may go wrong. What a daemon does is in
-//! [`super::daemon`] and [`super::witness`].
+//! `daemon` and `witness`.
 
 use super::action::{Action, Step};
 use super::bounds::{Bounds, Deviation, Policy};
