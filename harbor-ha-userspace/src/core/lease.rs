@@ -79,9 +79,7 @@ impl Lease {
             tail: false,
         }
     }
-}
 
-impl Lease {
     /// The gate opens no earlier.
     pub const fn not_before(self, floor: Nanos) -> Self {
         Self { floor, ..self }
@@ -130,7 +128,7 @@ impl Core {
         } else {
             0
         };
-        // A peer that has resigned is given nothing until it says otherwise: it is succeeded without a wait.
+        // A peer that has resigned is given nothing until it says otherwise: the promise to it ends the sooner.
         let echo = self.state != VrrpState::Master
             && self.peer.role() != PeerRole::Resigned
             && !self.peer_is_outdated()

@@ -79,7 +79,9 @@ impl Core {
         let timeline = self.own_timeline();
         // Data of a later promotion than is on disk here: somebody else promoted this server.
         let base = if timeline > claim { self.next_term(timeline - 1) } else { claim };
-        let due = (base < known && self.succeeds_a_standby()) || (self.renews_term() && self.storing.is_none());
+        // Not while it is being stored, nor between two tries: the gate stays open in the term that is on the disk.
+        let due = (base < known && self.succeeds_a_standby())
+            || (self.renews_term() && self.storing.is_none() && self.now >= self.store_at);
         let mine = if due { self.next_term(known.max(base)) } else { base };
         Terms { seen: known.max(mine), mine, reserved: 0, waived: 0 }
     }

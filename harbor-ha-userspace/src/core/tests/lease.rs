@@ -150,6 +150,18 @@ fn a_primary_takes_a_new_term_to_count_on_a_standby_that_waived() {
 }
 
 #[test]
+fn a_new_term_that_cannot_be_stored_leaves_the_gate_open_in_the_old_one() {
+    let mut node = primary_of(Isolated::Hold);
+    node.leased = Nanos(u64::MAX);
+    node.pulse(flag::PG_UP | flag::WAIVED, 1);
+    node.disk = Err("full".to_owned());
+    node.pulse(flag::PG_UP, 1);
+    let did = node.pass(ms(5000));
+    assert!(did.iter().all(|action| !matches!(action, Action::Order(order) if order.serving_term != 1)), "{did:?}");
+    assert_eq!((order(&node).serving_term, order(&node).solo), (1, 1));
+}
+
+#[test]
 fn a_waiver_on_its_way_to_the_disk_is_one() {
     let mut node = standby_of(Isolated::Hold, LEASED);
     node.core.storing = Some(Terms { waived: 2, ..node.core.terms });
