@@ -2,16 +2,24 @@
 
 use std::process::ExitCode;
 
+use tracing_appender::non_blocking::NonBlockingBuilder;
 use tracing_subscriber::EnvFilter;
 
 use super::WithConfig;
 use crate::daemon;
 
+/// Lines of log that wait for a slow reader.
+const LINES_MAX: usize = 10_000;
+
 pub(super) fn run(with: &WithConfig) -> Result<ExitCode, ExitCode> {
     let settings = with.load()?;
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour).init();
+    // A disk or a journal that takes no line for a second would make a hung daemon of this one: a thread of its own
+    // writes them, and only what is beyond so many is dropped.
+    let (lines, _flushes_at_the_end) =
+        NonBlockingBuilder::default().buffered_lines_limit(LINES_MAX).thread_name("log").finish(std::io::stderr());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(lines).with_ansi(colour).init();
     // Two threads: one for the loop, one that PostgreSQL's connections need at the same time.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.expect("threads and an epoll descriptor");
