@@ -7,6 +7,10 @@ use tracing_subscriber::EnvFilter;
 
 use super::WithConfig;
 use crate::daemon;
+use crate::net::realtime::raise_workers;
+
+/// One for the loop, one that PostgreSQL's connections need at the same time.
+const WORKERS: usize = 2;
 
 /// Lines of log that wait for a slow reader.
 const LINES_MAX: usize = 10_000;
@@ -20,8 +24,9 @@ pub(super) fn run(with: &WithConfig) -> Result<ExitCode, ExitCode> {
     let (lines, _flushes_at_the_end) =
         NonBlockingBuilder::default().buffered_lines_limit(LINES_MAX).thread_name("log").finish(std::io::stderr());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(lines).with_ansi(colour).init();
-    // Two threads: one for the loop, one that PostgreSQL's connections need at the same time.
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    runtime.worker_threads(WORKERS).on_thread_start(raise_workers(WORKERS, settings.realtime.priority));
+    let runtime = runtime.enable_all().build();
     let runtime = runtime.expect("threads and an epoll descriptor");
     let result = runtime.block_on(async {
         // As a task, so that the loop runs on a worker beside the connections it waits for.

@@ -398,6 +398,16 @@ impl Core {
             Some(_) => {
                 self.why = "the peer is a standby on a later timeline: waiting until it serves".to_owned();
             }
+            None if self.witness.outrun > self.terms.claim() => {
+                self.why = format!(
+                    "this node was the primary of term {}, and the witness has granted term {} to the other one, which \
+                     does not answer: it may have taken over, so this node does not start until the peer tells. If that \
+                     one is gone for good, with whatever was written there: docs/operations.md, `a witness that granted \
+                     more than was taken`",
+                    self.terms.claim(),
+                    self.witness.outrun
+                );
+            }
             None => {
                 self.why =
                     "this node was a primary and the peer's PostgreSQL does not answer: it may have taken over, \

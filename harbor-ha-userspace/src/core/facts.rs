@@ -95,7 +95,7 @@ pub struct AtRest {
     pub clean: bool,
     /// System identifier of `pg_control`.
     pub system_identifier: u64,
-    /// Timeline of the last checkpoint.
+    /// The newest timeline that it is known to be on, a promotion's included.
     pub timeline: u32,
     /// A rejoin was begun and not finished (the journal outside PGDATA says so): never start as a primary.
     pub rejoin_pending: bool,

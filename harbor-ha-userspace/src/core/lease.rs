@@ -249,7 +249,7 @@ impl Core {
     }
 
     /// The peer echoes, follows, and has not waived: it shall have the right again.
-    fn standby_could_take_over(&self, now: Nanos) -> bool {
+    pub(super) fn standby_could_take_over(&self, now: Nanos) -> bool {
         let follows = matches!(&self.local, Local::Up(facts)
             if facts.streaming && (!self.rules.sync.names_standby() || facts.peer_is_sync));
         // A setting under way may be the one that takes it out.

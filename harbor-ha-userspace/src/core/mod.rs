@@ -487,7 +487,7 @@ impl Core {
         let leased = self.rules.lease.is_some() && self.state == VrrpState::Master && !self.lease.solo;
         set(flag::LEASED, leased);
         set(flag::WAIVED, self.says_waived());
-        set(flag::ASKS_WAIVER, leased && self.degrading);
+        set(flag::ASKS_WAIVER, leased && (self.degrading || self.is_outrun()));
         set(flag::HOLD, self.now < self.hold_until);
         set(flag::HOLDS, self.now < self.peer.hold_until);
         match &self.local {

@@ -87,6 +87,9 @@ impl Core {
 
     /// The witness has answered.
     pub(super) fn witnessed(&mut self, now: Nanos, call: WitnessCall, asked: Nanos, answer: Answer, out: &mut Actions) {
+        if let Answer::Outrun { term, .. } = answer {
+            self.witness.outrun = self.witness.outrun.max(term);
+        }
         match call {
             WitnessCall::Acquire { term, .. } => {
                 self.witness.asking = false;
@@ -94,7 +97,7 @@ impl Core {
             }
             WitnessCall::Revoke { term } => match answer {
                 Answer::Granted { .. } => self.witness.revoked = term,
-                Answer::Refused(why) | Answer::Unreachable(why) => {
+                Answer::Refused(why) | Answer::Outrun { why, .. } | Answer::Unreachable(why) => {
                     self.witness.trouble = Some(why);
                     self.witness.revoke_at = now.after(super::RETRY);
                 }
@@ -118,7 +121,7 @@ impl Core {
                     self.release_key(now, out);
                 }
             }
-            Answer::Refused(why) => {
+            Answer::Refused(why) | Answer::Outrun { why, .. } => {
                 self.witness.ask_at = now.after(super::ASK);
                 self.witness.trouble = Some(why.clone());
                 if ours {
@@ -150,6 +153,13 @@ impl Core {
         if !lit && !self.peer_lives() && self.op.is_none() {
             self.stand_down(&format!("the witness refuses to let this node serve alone: {why}"), out);
         }
+    }
+
+    /// The witness has granted the other node a later term than this primary's, and that one follows all the same: its
+    /// takeover came to nothing. The witness grants this node nothing more in its term. So the standby is asked to give
+    /// up its right to this term, and gets it back in a new one (`renews_term`), which is later than the one granted.
+    pub(super) fn is_outrun(&self) -> bool {
+        self.witness.outrun > self.terms.claim() && self.standby_could_take_over(self.now)
     }
 
     /// This standby shall do without its right: it ends, or the primary asks for it.

@@ -82,7 +82,8 @@ impl Core {
         // Not while it is being stored, nor between two tries: the gate stays open in the term that is on the disk.
         let due = (base < known && self.succeeds_a_standby())
             || (self.renews_term() && self.storing.is_none() && self.now >= self.store_at);
-        let mine = if due { self.next_term(known.max(base)) } else { base };
+        // What the witness granted the other node was never served in, or it were known; it counts all the same.
+        let mine = if due { self.next_term(known.max(base).max(self.witness.outrun)) } else { base };
         Terms { seen: known.max(mine), mine, reserved: 0, waived: 0 }
     }
 

@@ -39,6 +39,13 @@ pub enum Answer {
     },
     /// No; in words.
     Refused(String),
+    /// No: a later term was granted to the other node. Whether it ever promoted in it, the witness does not know.
+    Outrun {
+        /// That term.
+        term: u64,
+        /// In words.
+        why: String,
+    },
     /// Nobody answered within the deadline; in words.
     Unreachable(String),
 }
@@ -58,6 +65,8 @@ pub(super) struct Witness {
     pub revoked: u64,
     /// The next try to revoke, at the earliest.
     pub revoke_at: Nanos,
+    /// The highest term that it said was granted to the other node: nothing is granted to this one below it.
+    pub outrun: u64,
     /// What it last complained about.
     pub trouble: Option<String>,
 }

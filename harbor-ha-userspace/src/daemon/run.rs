@@ -24,6 +24,7 @@ use crate::kernel::load::LoadError;
 use crate::kernel::maps::PEER;
 use crate::net::clock;
 use crate::net::netlink::Seen;
+use crate::net::realtime::of_this_thread;
 use crate::observe::status::{GateView, Heard, Status, rejects};
 use crate::observe::words;
 use crate::pg::Pg;
@@ -263,7 +264,7 @@ fn status(core: &Core, parts: &Parts, settings: &Settings) -> Value {
         now_ns: now.0,
         core: core.snapshot(),
         xdp_mode: parts.attached.name(),
-        realtime: parts.pulses.as_ref().map(|pulses| pulses.scheduling.clone()),
+        realtime: parts.pulses.as_ref().map(|pulses| format!("{}; loop {}", pulses.scheduling, of_this_thread())),
         memory: parts.memory.clone(),
         pulses: parts.pulses.as_ref().map(crate::net::pulse::Pulses::counters),
         adverts_heard: heard(Source::Advert),

@@ -9,7 +9,7 @@ use super::repeated::Repeated;
 use crate::core::witness::{Answer, WitnessCall};
 use crate::core::{Done, Input};
 use crate::net::clock;
-use crate::witness::{Witness, WitnessError};
+use crate::witness::{Refusal, Witness, WitnessError};
 
 /// Questions that may wait: the core asks one at a time of each kind.
 const QUESTIONS: usize = 8;
@@ -40,10 +40,15 @@ async fn run(mut witness: Witness, mut questions: mpsc::Receiver<WitnessCall>, i
                 tracing::debug!(?call, took_us = took.0 / 1000, "the witness granted");
                 (asked, Answer::Granted { ttl: Nanos(ttl.as_nanos() as u64) })
             }
-            Err(WitnessError::Refused(why)) => {
+            Err(WitnessError::Refused(refusal)) => {
                 away.over();
-                tracing::info!(?call, %why, "the witness refused");
-                (before, Answer::Refused(why.to_string()))
+                let why = refusal.to_string();
+                tracing::info!(?call, why, "the witness refused");
+                let answer = match refusal {
+                    Refusal::Stale { highest } => Answer::Outrun { term: highest.term, why },
+                    Refusal::Held { .. } | Refusal::Revoked { .. } | Refusal::Lost { .. } => Answer::Refused(why),
+                };
+                (before, answer)
             }
             Err(error) => {
                 if away.is_due() {

@@ -122,8 +122,9 @@ impl Pulses {
             },
         };
         let (tell, told) = std::sync::mpsc::channel();
+        let interval_ns = sender.interval_ns;
         let thread = std::thread::Builder::new().name("pulse".to_owned()).spawn(move || {
-            let _nobody_waits = tell.send(realtime::raise_this_thread(realtime.priority));
+            let _nobody_waits = tell.send(realtime::raise_pulse_thread(realtime.priority, interval_ns));
             sender.run();
         })?;
         let scheduling = told.recv().unwrap_or_else(|_| "unknown".to_owned());

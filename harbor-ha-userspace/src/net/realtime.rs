@@ -1,11 +1,51 @@
 //! Real-time scheduling and locked memory: asked for, and reported as it turned out.
 //!
-//! `SCHED_FIFO` can be refused, e.g. with `RT_GROUP_SCHED` (Alibaba Cloud Linux 3). Then the best niceness is next, and
+//! `SCHED_DEADLINE` and `SCHED_FIFO` can be refused, e.g. with `RT_GROUP_SCHED` (Alibaba Cloud Linux 3). Then the best niceness is next, and
 //! `status` says so; nothing else depends on it.
+//!
+//! The pulse thread alone would not do: what it sends bears the age of the core's last sign, and a core that starves
+//! beside somebody's real-time process is, to the peer, one that hangs. So the threads on which the loop runs are raised
+//! as well, to just below it. Those on which files are copied and processes waited for are not, and neither is what the
+//! daemon starts (`SCHED_RESET_ON_FORK`): PostgreSQL, scripts.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nix::errno::Errno;
 use nix::sys::mman::{MlockAllFlags, mlockall};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
+
+/// Of each interval, the share that the pulse thread may compute: a pulse costs some tens of microseconds, its journey
+/// through a virtual cable and back included.
+const SHARE: u64 = 10;
+
+/// Raises the pulse thread; the sentence is for `status`.
+///
+/// By a deadline where the kernel grants one: whatever is real-time is held back for the sake of all that is not, for 50
+/// ms of each second where a real-time process never sleeps (throttling; since Linux 6.12 the fair server, which is
+/// above every `SCHED_FIFO`). A thread that has a deadline is not held back, and the lease of a fast profile is shorter
+/// than that.
+pub fn raise_pulse_thread(priority: u8, interval_ns: u64) -> String {
+    if priority != 0 && set_deadline(interval_ns / SHARE, interval_ns).is_ok() {
+        return format!("SCHED_DEADLINE {} us in {} us", interval_ns / SHARE / 1000, interval_ns / 1000);
+    }
+    raise_this_thread(priority)
+}
+
+fn set_deadline(runtime_ns: u64, period_ns: u64) -> Result<(), Errno> {
+    let attributes = libc::sched_attr {
+        size: size_of::<libc::sched_attr>() as u32,
+        sched_policy: libc::SCHED_DEADLINE as u32,
+        sched_flags: libc::SCHED_FLAG_RESET_ON_FORK as u64,
+        sched_nice: 0,
+        sched_priority: 0,
+        sched_runtime: runtime_ns,
+        sched_deadline: period_ns,
+        sched_period: period_ns,
+    };
+    // SAFETY: 0 means the calling thread; the structure, whose size it says, outlives the call. The last word is flags.
+    let set = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) };
+    Errno::result(set).map(drop)
+}
 
 /// Raises the calling thread; the sentence is for `status`.
 pub fn raise_this_thread(priority: u8) -> String {
@@ -20,6 +60,10 @@ pub fn raise_this_thread(priority: u8) -> String {
         return format!("SCHED_FIFO {priority}");
     }
     let why = Errno::last();
+    let usual = libc::sched_param { sched_priority: 0 };
+    // Whatever this thread starts shall not have its niceness.
+    // SAFETY: 0 means the calling thread; the structure outlives the call.
+    let _kept_to_itself = unsafe { libc::sched_setscheduler(0, libc::SCHED_OTHER | libc::SCHED_RESET_ON_FORK, &usual) };
     // SAFETY: plain numbers; on Linux the thread alone is meant.
     let nice_refused = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -20) } != 0;
     if nice_refused {
@@ -29,6 +73,35 @@ pub fn raise_this_thread(priority: u8) -> String {
         );
     }
     format!("nice -20: SCHED_FIFO {priority} refused ({why})")
+}
+
+/// For a runtime whose threads begin with its `workers`, as tokio's do: raises those and none of the later ones.
+pub fn raise_workers(workers: usize, pulses: u8) -> impl Fn() + Send + Sync + 'static {
+    let begun = AtomicUsize::new(0);
+    // The pulses never wait for the loop.
+    let priority = if pulses > 1 { pulses - 1 } else { pulses };
+    move || {
+        if begun.fetch_add(1, Ordering::Relaxed) < workers {
+            let _status_says = raise_this_thread(priority);
+        }
+    }
+}
+
+/// How the calling thread is scheduled.
+pub fn of_this_thread() -> String {
+    let mut parameters = libc::sched_param { sched_priority: 0 };
+    // SAFETY: 0 means the calling thread; the structure is written and outlives the call.
+    let read = unsafe { libc::sched_getparam(0, &mut parameters) } == 0;
+    // SAFETY: 0 means the calling thread.
+    let policy = unsafe { libc::sched_getscheduler(0) };
+    if read && policy & !libc::SCHED_RESET_ON_FORK == libc::SCHED_FIFO {
+        return format!("SCHED_FIFO {}", parameters.sched_priority);
+    }
+    // SAFETY: plain numbers; on Linux the thread alone is meant. A niceness of -1 looks like an error, and is not told.
+    match unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) } {
+        0 | -1 => "default scheduling".to_owned(),
+        nice => format!("nice {nice}"),
+    }
 }
 
 /// Keeps the daemon's pages in memory; the sentence is for `status`.
@@ -48,5 +121,37 @@ pub fn lock_memory(may_lock_all: bool) -> String {
     match mlockall(flags) {
         Ok(()) => done.to_owned(),
         Err(why) => format!("memory not locked ({why})"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::sync::Arc;
+
+    use super::*;
+
+    thread_local!(static RAISED: Cell<bool> = const { Cell::new(false) });
+
+    #[test]
+    fn the_loop_is_raised_and_threads_that_copy_files_are_not() {
+        let begun = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&begun);
+        let hook = move || RAISED.set(count.fetch_add(1, Ordering::Relaxed) < 2);
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).on_thread_start(hook).build().unwrap();
+        runtime.block_on(async {
+            assert!(tokio::spawn(async { RAISED.get() }).await.unwrap(), "a worker");
+            assert!(!tokio::task::spawn_blocking(|| RAISED.get()).await.unwrap(), "no worker");
+        });
+        assert_eq!(begun.load(Ordering::Relaxed), 3, "two workers, one that waits for files");
+    }
+
+    #[test]
+    fn later_threads_are_left_as_they_are() {
+        let before = of_this_thread();
+        let raise = raise_workers(0, 50);
+        raise();
+        assert_eq!(of_this_thread(), before);
     }
 }

@@ -132,7 +132,8 @@ impl ControlFile {
         })
     }
 
-    /// The newest timeline that the data directory is known to be on.
+    /// The newest timeline that the data directory is known to be on. A promotion ends without a checkpoint, so until the
+    /// first one a former primary's own timeline stands beside `min_recovery` alone.
     pub fn newest_timeline(&self) -> u32 {
         self.timeline.max(self.min_recovery_timeline)
     }
@@ -172,7 +173,7 @@ impl Pg {
             standby_signal: self.standby_signal(),
             clean: control.state.is_clean(),
             system_identifier: control.system_identifier,
-            timeline: control.timeline,
+            timeline: control.newest_timeline(),
             rejoin_pending: self.rejoin_pending(),
         })
     }

@@ -13,7 +13,8 @@
 //! | [`witness`] | the third party: a real etcd or Redis |
 //! | [`keepalived`] | somebody else's daemon on a node |
 //! | [`fault`] | what breaks, and the healing |
-//! | [`capture`], [`writer`] | what the client host sees on the wire; the client that writes |
+//! | [`capture`], [`writer`] | what the client host sees on the wire; the client that writes, or reads |
+//! | [`ping`] | whether the address answers at all, each millisecond |
 //! | [`speaker`], [`observer`] | a client that is a process of its host; who serves, seen from outside |
 //! | [`pool`] | connections that were open before a fault |
 //! | [`wire`] | adverts and gratuitous ARP, as any host sees them |
@@ -33,6 +34,7 @@ pub mod need;
 pub mod netns;
 pub mod node;
 pub mod observer;
+pub mod ping;
 pub mod pool;
 pub mod postgres;
 pub mod residue;

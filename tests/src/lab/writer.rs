@@ -5,6 +5,9 @@
 //! kernel only after a second. The first insert that is acknowledged ends the storm, and its connection
 //! becomes the calm one. An insert whose fate is unknown is never repeated: a fresh number follows it, so an
 //! acknowledged number that is not in the table is a lost row and nothing else.
+//!
+//! The same client can read instead: with a synchronous standby that is away, writes wait while reads are answered, and
+//! only the reads tell for how long nobody served.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -29,6 +32,8 @@ const EVERY: Duration = Duration::from_millis(3);
 const PATIENCE: Duration = Duration::from_millis(20);
 /// A bound for the storm: a server has 300 connections.
 const OUTSTANDING: usize = 60;
+/// The same for a read, which waits for no disk.
+const READ_PATIENCE: Duration = Duration::from_millis(10);
 /// Of one attempt to connect.
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
 /// Of one insert. Long: PostgreSQL keeps a server process for each that is given up while it waits for the
@@ -37,10 +42,37 @@ const INSERT_LIMIT: Duration = Duration::from_secs(10);
 /// The table says whose disk the row went to first: no other name is sure to differ between the nodes.
 const INSERT: &str = "INSERT INTO lab_rows (id, round) VALUES ($1, $2) RETURNING current_setting('data_directory')";
 
-/// An insert that the server acknowledged.
+/// A read says the same of its server, and waits for nobody but it.
+const READ: &str = "SELECT current_setting('data_directory')";
+
+/// What a client does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Work {
+    #[default]
+    Insert,
+    Read,
+}
+
+impl Work {
+    const fn statement(self) -> &'static str {
+        match self {
+            Self::Insert => INSERT,
+            Self::Read => READ,
+        }
+    }
+
+    const fn patience(self) -> Duration {
+        match self {
+            Self::Insert => PATIENCE,
+            Self::Read => READ_PATIENCE,
+        }
+    }
+}
+
+/// An insert that the server acknowledged, or a read that it answered.
 #[derive(Clone, Copy, Debug)]
 pub struct Ack {
-    /// The row.
+    /// The row; of a read, its number.
     pub id: i64,
     /// The round it was sent in.
     pub round: u32,
@@ -58,6 +90,7 @@ pub struct Writer {
 
 #[derive(Default)]
 struct Shared {
+    work: Work,
     stop: AtomicBool,
     round: AtomicU32,
     next: AtomicU64,
@@ -72,7 +105,19 @@ impl Writer {
     /// # Errors
     /// No such namespace.
     pub fn start(lab: &Lab, capture: &Capture) -> Result<Self> {
-        let shared = Arc::new(Shared { moves: capture.moves(), ..Shared::default() });
+        Self::at(Work::Insert, lab, capture)
+    }
+
+    /// Begins to read, from inside the client's namespace.
+    ///
+    /// # Errors
+    /// No such namespace.
+    pub fn start_reading(lab: &Lab, capture: &Capture) -> Result<Self> {
+        Self::at(Work::Read, lab, capture)
+    }
+
+    fn at(work: Work, lab: &Lab, capture: &Capture) -> Result<Self> {
+        let shared = Arc::new(Shared { work, moves: capture.moves(), ..Shared::default() });
         let (for_thread, home) = (Arc::clone(&shared), lab.state().home.join("a").display().to_string());
         let name = lab.state().netns("c");
         netns::inode(&name)?;
@@ -131,6 +176,18 @@ impl Writer {
         acks[first..].windows(2).map(|pair| pair[1].at_ns - pair[0].at_ns).max()
     }
 
+    /// Who acknowledged from an instant on: each node once for each time that it followed the other one.
+    ///
+    /// # Panics
+    /// The writing thread panicked.
+    pub fn served_by(&self, since_ns: u64) -> Vec<Side> {
+        let acks = self.shared.acks.lock().expect("no holder panics");
+        let mut sides: Vec<Side> =
+            acks[acks.partition_point(|ack| ack.at_ns < since_ns)..].iter().map(|ack| ack.by).collect();
+        sides.dedup();
+        sides
+    }
+
     /// What went wrong last, for a report.
     ///
     /// # Panics
@@ -152,7 +209,7 @@ impl Drop for Writer {
 /// A connection that has written.
 struct Link {
     client: Client,
-    insert: Statement,
+    statement: Statement,
     _driver: Driver,
 }
 
@@ -172,7 +229,7 @@ async fn write(shared: &Arc<Shared>, home_of_a: &str) {
         let mut tries = Tries::default();
         if let Some(link) = calm.take() {
             let moves = shared.moves.load(Ordering::Relaxed);
-            tries.add(insert(link, Arc::clone(shared), Arc::clone(&home)), Arc::new(AtomicBool::new(true)), moves);
+            tries.add(ask(link, Arc::clone(shared), Arc::clone(&home)), Arc::new(AtomicBool::new(true)), moves);
         }
         calm = first_success(shared, &home, &mut tries).await;
         // Dropping `tries` closes the connections that lost the race.
@@ -186,7 +243,7 @@ async fn first_success(shared: &Arc<Shared>, home: &Arc<str>, tries: &mut Tries)
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     if !tries.set.is_empty() {
-        ticks.reset_after(PATIENCE);
+        ticks.reset_after(shared.work.patience());
     }
     while !shared.stop.load(Ordering::Relaxed) {
         tokio::select! {
@@ -266,16 +323,17 @@ async fn open(shared: Arc<Shared>, home: Arc<str>, connected: Arc<AtomicBool>) -
     let (client, connection) = connecting.await.context("no connection within its limit")??;
     connected.store(true, Ordering::Relaxed);
     let driver = Driver(tokio::spawn(connection).abort_handle());
-    let insert_statement = client.prepare(INSERT).await?;
-    insert(Link { client, insert: insert_statement, _driver: driver }, shared, home).await
+    let statement = client.prepare(shared.work.statement()).await?;
+    ask(Link { client, statement, _driver: driver }, shared, home).await
 }
 
-async fn insert(link: Link, shared: Arc<Shared>, home_of_a: Arc<str>) -> Result<(Link, Ack)> {
+async fn ask(link: Link, shared: Arc<Shared>, home_of_a: Arc<str>) -> Result<(Link, Ack)> {
     let id = shared.next.fetch_add(1, Ordering::Relaxed) as i64;
     let round = shared.round.load(Ordering::Relaxed);
-    let parameters: [&(dyn ToSql + Sync); 2] = [&id, &(round as i32)];
-    let inserting = timeout(INSERT_LIMIT, link.client.query_one(&link.insert, &parameters));
-    let row = inserting.await.context("an insert was given up")??;
+    let row: [&(dyn ToSql + Sync); 2] = [&id, &(round as i32)];
+    let parameters = if shared.work == Work::Insert { &row[..] } else { &[] };
+    let asking = timeout(INSERT_LIMIT, link.client.query_one(&link.statement, parameters));
+    let row = asking.await.context("a question was given up")??;
     let at_ns = clock::now_ns();
     let folder: &str = row.try_get(0)?;
     let by = if folder.starts_with(&*home_of_a) { Side::A } else { Side::B };

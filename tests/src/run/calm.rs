@@ -20,12 +20,26 @@ use crate::lab::{Lab, Side, clock, need};
 
 /// Mixed, and more than two cores can do: processes, context switches, the network's softirqs, memory.
 const STRESS: &str = "--fork 4 --switch 4 --udp 4 --vm 2 --vm-bytes 64M";
+/// Above everything that is not real-time, below the daemons (`realtime.priority` 50).
+const HOG_PRIORITY: u8 = 10;
 /// It is told to stop at the end; should nobody be there to tell it, it ends so many seconds later.
 const SPARE_S: u64 = 60;
 /// Between two looks at the roles.
 const LOOK: Duration = Duration::from_millis(100);
 /// After the stress, for the cluster to be as it was.
 const AFTER_LIMIT: Duration = Duration::from_secs(60);
+
+/// What the machine does beside the daemons.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Load {
+    /// Nothing.
+    Idle,
+    /// The mixed load.
+    Mixed,
+    /// The mixed load, and on each core a real-time process that never sleeps: all that is not real-time, and that is
+    /// PostgreSQL and its client too, lives on what the kernel keeps back for it (5 % of the time).
+    Hogs,
+}
 
 /// What was seen.
 #[derive(Clone, Debug, Default)]
@@ -50,20 +64,30 @@ pub struct Figures {
     pub lost: usize,
     /// The share of time for which the gate of the serving node was shut, as the daemons count it, if they do.
     pub dark_share: Option<f64>,
+    /// How often.
+    pub darkenings: Option<u64>,
 }
 
-/// Looks on for so long, with stress or without.
+/// Looks on for so long, beside a load.
 ///
 /// # Errors
 /// No stress-ng, or the cluster was not well before or after.
-pub fn watch(lab: &Lab, time: Duration, stress: bool) -> Result<Figures> {
+pub fn watch(lab: &Lab, time: Duration, load: Load) -> Result<Figures> {
     let capture = Capture::start(lab)?;
     let writer = Writer::start(lab, &capture)?;
     let primary = lab.primary()?;
     lab.wait_serving(primary, AFTER_LIMIT)?;
     let (timeline, before) = (lab.node(primary).postgres().timeline(), counters(lab)?);
     let begun = clock::now_ns();
-    let load = if stress { Some(Stress::start(lab, time)?) } else { None };
+    let mut loads = Vec::new();
+    if load != Load::Idle {
+        loads.push(Stress::start(lab, time, "mixed", STRESS)?);
+    }
+    if load == Load::Hogs {
+        let cores = std::thread::available_parallelism()?;
+        let hogs = format!("--cpu {cores} --cpu-method loop --sched fifo --sched-prio {HOG_PRIORITY}");
+        loads.push(Stress::start(lab, time, "hogs", &hogs)?);
+    }
     let mut figures = Figures::default();
     let mut roles = Side::BOTH.map(|_| String::new());
     let mut shown = begun;
@@ -82,7 +106,9 @@ pub fn watch(lab: &Lab, time: Duration, stress: bool) -> Result<Figures> {
         }
         std::thread::sleep(LOOK);
     }
-    if let Some(load) = load {
+    // At the height of it: how it was once it was over is another question.
+    let at_the_end = clock::now_ns();
+    for load in loads {
         load.insist()?;
     }
     let primary = lab.primary()?;
@@ -92,8 +118,11 @@ pub fn watch(lab: &Lab, time: Duration, stress: bool) -> Result<Figures> {
     figures.verdicts = after.verdicts.saturating_sub(before.verdicts);
     figures.stalled = after.stalled.saturating_sub(before.stalled);
     (figures.late_max_ns, figures.scheduling) = (after.late_max_ns, after.scheduling);
-    if let (Some(first), Some(last)) = (before.dark_ns, after.dark_ns) {
-        figures.dark_share = Some(last.saturating_sub(first) as f64 / (clock::now_ns() - begun) as f64);
+    if let (Some((first, _)), Some((last, _))) = (before.dark, after.dark) {
+        figures.dark_share = Some(last.saturating_sub(first) as f64 / (at_the_end - begun) as f64);
+    }
+    if let (Some((_, first)), Some((_, last))) = (before.dark, after.dark) {
+        figures.darkenings = Some(last.saturating_sub(first));
     }
     let acks = writer.acks();
     figures.acked = acks.iter().filter(|ack| ack.at_ns >= begun).count();
@@ -109,7 +138,8 @@ struct Counters {
     stalled: u64,
     late_max_ns: [u64; 2],
     scheduling: [String; 2],
-    dark_ns: Option<u64>,
+    /// For how long in all, and how often.
+    dark: Option<(u64, u64)>,
 }
 
 fn counters(lab: &Lab) -> Result<Counters> {
@@ -125,7 +155,7 @@ fn counters(lab: &Lab) -> Result<Counters> {
         status.text("/realtime").clone_into(&mut sum.scheduling[at]);
         // Of the node that serves; the other's gate is shut all the time.
         if status.is_primary() {
-            sum.dark_ns = status.number("/gate/dark_ns");
+            sum.dark = status.number("/gate/dark_ns").zip(status.number("/gate/darkenings"));
         }
     }
     Ok(sum)
@@ -138,17 +168,17 @@ struct Stress {
 }
 
 impl Stress {
-    fn start(lab: &Lab, time: Duration) -> Result<Self> {
+    fn start(lab: &Lab, time: Duration, name: &str, words: &str) -> Result<Self> {
         let program = need::find_program("stress-ng").context("`stress-ng` is not installed: cargo xtask setup")?;
-        let folder = lab.state().folder().join("stress");
+        let folder = lab.state().folder().join(format!("stress-{name}"));
         std::fs::create_dir_all(&folder)?;
         let path = folder.join("stress-ng.log");
         let log = File::create(&path)?;
         let mut command = Command::new(program);
-        command.args(STRESS.split(' ')).arg("--timeout").arg(format!("{}s", time.as_secs() + SPARE_S));
+        command.args(words.split(' ')).arg("--timeout").arg(format!("{}s", time.as_secs() + SPARE_S));
         command.current_dir(&folder).process_group(0);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        lab.say(&format!("stress-ng {STRESS}"));
+        lab.say(&format!("stress-ng {words}"));
         Ok(Self { child: command.spawn()?, log: path })
     }
 
@@ -191,7 +221,8 @@ pub fn text(figures: &Figures) -> String {
         ms(figures.gap_ns),
     );
     if let Some(share) = figures.dark_share {
-        text += &format!("gate shut for {:.3} % of the time\n", share * 100.0);
+        let times = figures.darkenings.unwrap_or_default();
+        text += &format!("gate shut for {:.4} % of the time, {times} times\n", share * 100.0);
     }
     text
 }
@@ -203,14 +234,17 @@ pub fn json(figures: &Figures) -> Value {
         "takeovers": figures.takeovers, "role_changes": figures.role_changes, "verdicts": figures.verdicts,
         "stalled": figures.stalled, "late_max_ms": figures.late_max_ns.map(ms), "scheduling": figures.scheduling,
         "acked": figures.acked, "lost": figures.lost, "gap_ms": ms(figures.gap_ns), "dark_share": figures.dark_share,
+        "darkenings": figures.darkenings,
     })
 }
 
 /// Insists that nobody took over.
 ///
 /// # Errors
-/// Somebody did, or a row is lost.
-pub fn judge(figures: &Figures) -> Result<()> {
+/// Somebody did, or a row is lost; or hogs tell nothing, as a daemon was not real-time.
+pub fn judge(figures: &Figures, load: Load) -> Result<()> {
+    let real = figures.scheduling.iter().all(|it| it.starts_with("SCHED_") && it.contains("loop SCHED_FIFO"));
+    ensure!(load != Load::Hogs || real, "a daemon is not real-time: {:?}", figures.scheduling);
     ensure!(figures.takeovers == 0, "{} takeovers without a fault", figures.takeovers);
     ensure!(figures.lost == 0, "{} acknowledged rows are lost", figures.lost);
     Ok(())

@@ -11,10 +11,13 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::lab::capture::Capture;
 use crate::lab::fault::Fault;
 use crate::lab::node::Status;
+use crate::lab::observer::Observers;
+use crate::lab::ping::Pings;
 use crate::lab::pool::{Figures, Pool};
 use crate::lab::state::VIP;
+use crate::lab::witness::Witness;
 use crate::lab::writer::Writer;
-use crate::lab::{Lab, Side, clock};
+use crate::lab::{Isolated, Lab, Side, clock};
 use report::Round;
 
 /// Rows that a round sees acknowledged before its fault, and after its takeover.
@@ -36,6 +39,8 @@ const STATUS_LIMIT: Duration = Duration::from_secs(5);
 pub struct Drill<'a> {
     lab: &'a Lab,
     writer: Writer,
+    reader: Writer,
+    pings: Pings,
     capture: Capture,
     missing: HashSet<i64>,
     pool: usize,
@@ -49,7 +54,8 @@ impl<'a> Drill<'a> {
     pub fn new(lab: &'a Lab, pool: usize) -> Result<Self> {
         let capture = Capture::start(lab)?;
         let writer = Writer::start(lab, &capture)?;
-        Ok(Self { lab, writer, capture, missing: HashSet::new(), pool })
+        let (reader, pings) = (Writer::start_reading(lab, &capture)?, Pings::start(lab)?);
+        Ok(Self { lab, writer, reader, pings, capture, missing: HashSet::new(), pool })
     }
 
     /// Breaks the primary and follows what happens, to the end of the rejoin or of the patience.
@@ -64,16 +70,26 @@ impl<'a> Drill<'a> {
         let new = old.other();
         // Before the rows are counted: by then each request of a waiting connection has long been received.
         let pool = if self.pool > 0 { Some(Pool::open(lab, self.pool)?) } else { None };
+        // Fresh connections all the time cost time that others want, so only where two may want to serve.
+        let observers = if fault == Fault::Partition { Some(Observers::start(lab)?) } else { None };
         self.writer.begin_round(number);
+        self.reader.begin_round(number);
         self.wait_rows(number, old).context("before the fault")?;
+        let since_ns = clock::now_ns();
+        let dark = |side: Side| lab.status(side).and_then(|status| status.number("/gate/dark_ns"));
+        let dark_before = dark(old);
         lab.say(&format!("round {number}: {} on {old}", fault.sentence()));
         let fault_ns = lab.inject(fault, old)?;
         let mut round = Round::new(number, fault, old, fault_ns);
-        let stays = !fault.moves_the_service();
-        let followed = if stays { self.endure(&mut round) } else { self.follow(&mut round, new) };
+        let followed = match fault {
+            Fault::Partition if lab.state().options.witness != Witness::None => self.follow_either(&mut round, new),
+            _ if fault.moves_the_service() => self.follow(&mut round, new),
+            _ => self.endure(&mut round),
+        };
         if let Err(error) = followed {
             round.problems.push(format!("{error:#}"));
         }
+        let stays = !round.moves;
         if let Some(pool) = pool {
             // Before the healing: a machine that comes back resets what it does not know, a dead one does not.
             let _some_never_do = pool.wait(lab, POOL_LIMIT);
@@ -85,6 +101,22 @@ impl<'a> Drill<'a> {
             round.problems.push(format!("{error:#}"));
         }
         round.gap_ns = self.writer.longest_gap(fault_ns);
+        round.read_gap_ns = self.reader.longest_gap(fault_ns);
+        round.ping_gap_ns = self.pings.longest_gap(fault_ns);
+        if stays {
+            // As the kernel of the serving node counts it; a node that changed its role was dark by right.
+            round.gate_dark_ns = dark(old).zip(dark_before).map(|(after, before)| after.saturating_sub(before));
+        }
+        round.read_by = self.reader.served_by(fault_ns);
+        if let Some(observers) = observers {
+            // `serve` is the setting under which a partition makes two, and says so.
+            let found = observers.violations(since_ns);
+            let two = lab.state().options.witness == Witness::None && lab.state().options.isolated == Isolated::Serve;
+            if !two && (!found.two_servers.is_empty() || found.standby > 0) {
+                let (older, standby) = (found.two_servers.len(), found.standby);
+                round.problems.push(format!("{older} answers by the older of two servers, {standby} by a standby"));
+            }
+        }
         if let Err(error) = self.count(&mut round) {
             round.problems.push(format!("lost rows not counted: {error:#}"));
         }
@@ -117,6 +149,20 @@ impl<'a> Drill<'a> {
         self.wait_rows(round.number, new).context("after the takeover")
     }
 
+    /// A partition with a witness: one side serves, and which one is the witness's choice. The old primary may go on
+    /// with what it can do alone: reads, and writes where they wait for nobody.
+    fn follow_either(&self, round: &mut Round, new: Side) -> Result<()> {
+        let (lab, old, fault_ns) = (self.lab, round.old, round.fault_ns);
+        let decided_ns = fault_ns + ENDURE.as_nanos() as u64;
+        lab.wait("one side answers reads", TAKEOVER_LIMIT, || {
+            round.moves = self.reader.first_after(fault_ns, new).is_some();
+            let stays = self.reader.first_after(decided_ns, old).is_some();
+            ensure!(round.moves || stays, "last error: {}", self.reader.last_error());
+            Ok(())
+        })?;
+        if round.moves { self.follow(round, new) } else { Ok(()) }
+    }
+
     /// A fault that shall move nothing: is the primary still the same after a while that any takeover would take?
     fn endure(&self, round: &mut Round) -> Result<()> {
         let (lab, old) = (self.lab, round.old);
@@ -132,13 +178,19 @@ impl<'a> Drill<'a> {
     fn rejoin(&self, round: &mut Round, new: Side) -> Result<()> {
         let lab = self.lab;
         lab.heal()?;
-        if round.first_write_ns.is_none() && round.fault.moves_the_service() {
+        if round.first_write_ns.is_none() && round.moves {
             // Nobody took over: the old primary may serve again, which is no rejoin.
             return lab.wait_serving(lab.primary()?, REJOIN_LIMIT);
         }
         lab.wait_serving(new, REJOIN_LIMIT)?;
-        round.rejoined_ns = Some(clock::now_ns());
-        Ok(())
+        let rejoined_ns = clock::now_ns();
+        round.rejoined_ns = Some(rejoined_ns);
+        // Writes that waited for the standby are over now, and how long they waited is known only then.
+        lab.wait("a row is acknowledged again", REJOIN_LIMIT, || {
+            let served = self.writer.first_after(rejoined_ns, new);
+            ensure!(served.is_some(), "last error: {}", self.writer.last_error());
+            Ok(())
+        })
     }
 
     /// Every row that was ever acknowledged must be at the node that serves now, asked on its own socket.

@@ -35,6 +35,16 @@ pub struct Round {
     pub rejoined_ns: Option<u64>,
     /// The longest time in which the client read no acknowledgement, from the last one before the fault on.
     pub gap_ns: Option<u64>,
+    /// The same for reads, of which no standby can hold up the answer.
+    pub read_gap_ns: Option<u64>,
+    /// The same for echo requests, one each millisecond: how long the gate of whoever serves was dark.
+    pub ping_gap_ns: Option<u64>,
+    /// For how long the gate of a primary that stayed was shut in all, by its own count.
+    pub gate_dark_ns: Option<u64>,
+    /// Who answered the reads after the fault, one after the other.
+    pub read_by: Vec<Side>,
+    /// The other node took over, or should have.
+    pub moves: bool,
     /// What became of the connections that were open before the fault.
     pub pool: Option<Figures>,
     /// Why the new primary took over, in its own word.
@@ -56,6 +66,14 @@ const PARTS: [Part; 4] = [
     ("first_write_ms", |round| round.first_write_ns),
 ];
 
+/// Lengths, from the last answer before the fault on.
+const GAPS: [Part; 4] = [
+    ("gap_ms", |round| round.gap_ns),
+    ("read_gap_ms", |round| round.read_gap_ns),
+    ("ping_gap_ms", |round| round.ping_gap_ns),
+    ("gate_dark_ms", |round| round.gate_dark_ns),
+];
+
 impl Round {
     /// A round that has just been broken.
     pub fn new(number: u32, fault: Fault, old: Side, fault_ns: u64) -> Self {
@@ -72,6 +90,11 @@ impl Round {
             first_write_ns: None,
             rejoined_ns: None,
             gap_ns: None,
+            read_gap_ns: None,
+            ping_gap_ns: None,
+            gate_dark_ns: None,
+            read_by: Vec::new(),
+            moves: fault.moves_the_service(),
             pool: None,
             why: String::new(),
             acked: 0,
@@ -102,7 +125,7 @@ impl Round {
     /// The timeline, in the order in which it happened.
     pub fn timeline(&self) -> String {
         let (old, new) = (self.old, self.old.other());
-        if !self.fault.moves_the_service() {
+        if !self.moves {
             return self.told_as_endured();
         }
         let why = match (self.why.as_str(), self.silence_ms()) {
@@ -145,8 +168,16 @@ impl Round {
     /// The last lines of a timeline.
     fn outcome(&self) -> String {
         let mut text = String::new();
-        if let Some(gap) = self.gap_ns {
-            let _ = writeln!(text, "  {:>10.1} ms  longest time without an acknowledgement", gap as f64 / 1e6);
+        let by: Vec<&str> = self.read_by.iter().map(|side| side.name()).collect();
+        for (gap, what) in [
+            (self.gap_ns, "longest time without an acknowledgement".to_owned()),
+            (self.read_gap_ns, format!("longest time without an answer to a read; answered by {}", by.join(", then "))),
+            (self.ping_gap_ns, "longest time without an answer to a ping".to_owned()),
+            (self.gate_dark_ns, format!("in which the gate of {} was dark, by its own count", self.old)),
+        ] {
+            if let Some(gap) = gap {
+                let _ = writeln!(text, "  {:>10.1} ms  {what}", gap as f64 / 1e6);
+            }
         }
         let lost = self.lost.map_or_else(|| "?".to_owned(), |lost| lost.to_string());
         let _ = writeln!(text, "  {:>10}     rows acknowledged, {lost} lost", self.acked);
@@ -165,7 +196,10 @@ impl Round {
             value[name] = json!(self.ms(at(self)).map(rounded));
         }
         value["silence_ms"] = json!(self.silence_ms().map(rounded));
-        value["gap_ms"] = json!(self.gap_ns.map(|gap| rounded(gap as f64 / 1e6)));
+        for (name, gap) in GAPS {
+            value[name] = json!(gap(self).map(|gap| rounded(gap as f64 / 1e6)));
+        }
+        value["read_by"] = json!(self.read_by);
         value["pool"] = json!(self.pool.as_ref().map(Figures::json));
         value["acked"] = json!(self.acked);
         value["lost"] = json!(self.lost);
@@ -181,19 +215,34 @@ fn rounded(ms: f64) -> f64 {
 
 /// p50, p99 and the maximum, by nearest rank: with few rounds p99 is the maximum.
 fn spread(rounds: &[Round], part: &Part) -> Option<[f64; 3]> {
-    let mut values: Vec<f64> = rounds.iter().filter_map(|round| round.ms(part.1(round))).map(rounded).collect();
+    percentiles(rounds.iter().filter_map(|round| round.ms(part.1(round))).collect())
+}
+
+/// The same of lengths.
+fn spread_gap(rounds: &[Round], part: &Part) -> Option<[f64; 3]> {
+    percentiles(rounds.iter().filter_map(part.1).map(|ns| ns as f64 / 1e6).collect())
+}
+
+fn percentiles(values: Vec<f64>) -> Option<[f64; 3]> {
+    let mut values: Vec<f64> = values.into_iter().map(rounded).collect();
     values.sort_by(f64::total_cmp);
     let rank = |percent: usize| values.get((values.len() * percent).div_ceil(100).max(1) - 1).copied();
     Some([rank(50)?, rank(99)?, *values.last()?])
 }
 
+/// Each measured part with its spread.
+fn parts(rounds: &[Round]) -> impl Iterator<Item = (&Part, Option<[f64; 3]>)> {
+    let instants = PARTS.iter().map(|part| (part, spread(rounds, part)));
+    instants.chain(GAPS.iter().map(|part| (part, spread_gap(rounds, part))))
+}
+
 /// The summary for a person.
 pub fn summary(rounds: &[Round]) -> String {
     let mut text = format!("{:<16}{:>12}{:>12}{:>12}    n\n", "from the fault", "p50", "p99", "max");
-    for part in &PARTS {
+    for (part, spread) in parts(rounds) {
         let count = rounds.iter().filter(|round| part.1(round).is_some()).count();
         let name = part.0.trim_end_matches("_ms").replace('_', " ");
-        let _ = match spread(rounds, part) {
+        let _ = match spread {
             Some([p50, p99, max]) => writeln!(text, "{name:<16}{p50:>9.1} ms{p99:>9.1} ms{max:>9.1} ms {count:>4}"),
             None => writeln!(text, "{name:<16}{:>12}{:>12}{:>12} {count:>4}", "-", "-", "-"),
         };
@@ -207,8 +256,8 @@ pub fn summary(rounds: &[Round]) -> String {
 /// The whole as JSON.
 pub fn json(rounds: &[Round]) -> Value {
     let mut summary = json!({});
-    for part in &PARTS {
-        summary[part.0] = match spread(rounds, part) {
+    for (part, spread) in parts(rounds) {
+        summary[part.0] = match spread {
             Some([p50, p99, max]) => json!({"p50": p50, "p99": p99, "max": max}),
             None => Value::Null,
         };

@@ -6,6 +6,8 @@ use harbor_ha_ebpf::units::Nanos;
 /// How long the key lasts.
 pub const TTL: Nanos = Nanos::from_millis(1500);
 
+const OUTRUN: &str = "a later term was granted";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Holder {
     node: usize,
@@ -37,6 +39,9 @@ impl Witness {
         match verdict {
             Ok(()) => {}
             Err(_) if self.grants_all => {}
+            Err(OUTRUN) => {
+                return Answer::Outrun { term: self.highest.map_or(0, |it| it.term), why: OUTRUN.to_owned() };
+            }
             Err(why) => return Answer::Refused(why.to_owned()),
         }
         match call {
@@ -56,9 +61,7 @@ impl Witness {
 
     fn judge(&self, node: usize, call: WitnessCall) -> Result<(), &'static str> {
         let newest = |term| match self.highest {
-            Some(highest) if term < highest.term || (term == highest.term && node != highest.node) => {
-                Err("a later term was granted")
-            }
+            Some(highest) if term < highest.term || (term == highest.term && node != highest.node) => Err(OUTRUN),
             _ => Ok(()),
         };
         let alone = match self.solo {

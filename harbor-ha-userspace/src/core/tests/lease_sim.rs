@@ -153,6 +153,29 @@ fn a_refusal_of_the_witness_is_no_reason_to_stand_down_before_a_peer_that_lives(
 }
 
 #[test]
+fn a_primary_that_the_witness_has_outrun_goes_on_in_a_later_term_once_its_standby_is_back() {
+    let terms = Terms { seen: 2, mine: 2, reserved: 0, waived: 0 };
+    let call = WitnessCall::Acquire { term: 2, follows: 0 };
+    let outrun = Answer::Outrun { term: 5, why: "term 5 was granted to b".to_owned() };
+    let mut node = node(Isolated::Witness, terms, Adopted::default());
+    node.says(primary(1));
+    node.hears(VerdictKind::Alive, flag::PG_UP, 2, 100);
+    node.served();
+    node.done(Done::Witness { call, asked: node.now, answer: outrun });
+    assert_eq!(node.core.pulse.flags & flag::ASKS_WAIVER, 0, "a standby that does not stream keeps its right");
+    node.feed(Input::Lease(node.now.after(ms(500))));
+    let names = "peer".to_owned();
+    node.says(PgFacts { streaming: true, peer_is_sync: true, peer_has_tail: true, sync_names: names, ..primary(1) });
+    assert_ne!(node.core.pulse.flags & flag::ASKS_WAIVER, 0);
+    assert_eq!(node.core.terms.mine, 2, "not before the standby has given up its right in this one");
+    node.hears(VerdictKind::Said, flag::PG_UP | flag::WAIVED, 2, 100);
+    assert_eq!(node.core.pulse.flags & (flag::LEASED | flag::ASKS_WAIVER), 0);
+    node.hears(VerdictKind::Said, flag::PG_UP, 2, 100);
+    assert_eq!(node.core.terms.mine, 7, "this node's next above the one that was granted: {:?}", node.did);
+    assert_ne!(node.core.pulse.flags & flag::LEASED, 0);
+}
+
+#[test]
 fn a_lease_is_low_by_what_was_read_and_not_by_how_long_ago() {
     let terms = Terms { seen: 2, mine: 2, reserved: 0, waived: 0 };
     let mut node = node(Isolated::Serve, terms, Adopted::default());
