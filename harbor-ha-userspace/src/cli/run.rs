@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use tracing_appender::non_blocking::NonBlockingBuilder;
 use tracing_subscriber::EnvFilter;
 
 use super::WithConfig;
@@ -11,11 +12,18 @@ use crate::net::realtime::raise_workers;
 /// One for the loop, one that PostgreSQL's connections need at the same time.
 const WORKERS: usize = 2;
 
+/// Lines of log that wait for a slow reader.
+const LINES_MAX: usize = 10_000;
+
 pub(super) fn run(with: &WithConfig) -> Result<ExitCode, ExitCode> {
     let settings = with.load()?;
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour).init();
+    // A disk or a journal that takes no line for a second would make a hung daemon of this one: a thread of its own
+    // writes them, and only what is beyond so many is dropped.
+    let (lines, _flushes_at_the_end) =
+        NonBlockingBuilder::default().buffered_lines_limit(LINES_MAX).thread_name("log").finish(std::io::stderr());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(lines).with_ansi(colour).init();
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     runtime.worker_threads(WORKERS).on_thread_start(raise_workers(WORKERS, settings.realtime.priority));
     let runtime = runtime.enable_all().build();

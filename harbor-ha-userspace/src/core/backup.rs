@@ -101,6 +101,12 @@ impl Core {
             self.setting_sync = true;
             out.push(Action::SetSync { peer: false });
         }
+        if facts.rejoin_pending && facts.streaming && role == PeerRole::Primary && now >= self.retry_at {
+            self.why = "a rejoin that was cut short is brought to its end".to_owned();
+            self.op = Some(Op::Rejoin);
+            out.push(Action::Rejoin { anew: false });
+            return;
+        }
         if self.reinit && role == PeerRole::Primary {
             self.why = "an operator wants this standby made anew".to_owned();
             self.stop(StopMode::Fast, After { resign: false, exit: false }, out);

@@ -67,6 +67,8 @@ pub struct PgFacts {
     pub restore_command: bool,
     /// Standby only: `primary_conninfo` names a virtual address, over which replication must never run.
     pub follows_vip: bool,
+    /// Standby only: the rejoin that started it was cut short before its last word.
+    pub rejoin_pending: bool,
     /// Primary only: flushed by the peer; zero when no peer streams.
     pub peer_lsn: Lsn,
     /// Primary only: the peer streams and has flushed everything up to the end of this server's last recovery, so that

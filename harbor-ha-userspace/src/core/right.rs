@@ -174,9 +174,10 @@ impl Core {
             return;
         }
         let flags = self.peer.pulse.flags;
-        let serves_alone = flags & flag::PRIMARY != 0 && flags & flag::LEASED == 0;
-        if serves_alone && self.terms.waived != 0 && self.peer.pulse.term == self.terms.waived {
-            self.solo_heard = true;
+        let serves = flags & flag::PRIMARY != 0;
+        if serves && self.terms.waived != 0 && self.peer.pulse.term == self.terms.waived {
+            // One that counts on this node (again) has not heard of the waiver: alone it was for another reason.
+            self.solo_heard = flags & flag::LEASED == 0;
         }
         if flags & flag::HOLD == 0 {
             self.peer.hold_until = Nanos(0);

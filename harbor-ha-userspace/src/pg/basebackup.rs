@@ -16,8 +16,9 @@ use crate::fault;
 use super::connect::Session;
 use super::control::{ControlFile, exists};
 use super::follow::ASK;
-use super::journal::{self, JOURNAL, Journal, Renewal, Stage};
+use super::journal::{self, JOURNAL, Journal, Renewal};
 use super::process::words;
+use super::renewal::{self, Move, Stage};
 use super::settings::{sync_dir, write_owned};
 use super::upstream::conninfo_value;
 use super::{Pg, RejoinError, space};
@@ -206,7 +207,8 @@ impl Pg {
 
     /// Removes the old directory, after the new one has streamed; says where it is if it stays.
     pub(super) async fn dispose_of_old(&self, plan: &Renewal) -> Option<PathBuf> {
-        assert_eq!(plan.stage, Stage::Streamed, "no data directory is deleted before its replacement streams");
+        let due = renewal::next(plan.stage, plan.places());
+        assert_eq!(due, Move::Remove, "no data directory is deleted before its replacement streams");
         let old = plan.old.clone();
         if let Some(why) = &plan.keep {
             tracing::warn!(path = %old.display(), why, "the old data directory is kept; remove it when nobody needs it");
@@ -229,18 +231,34 @@ impl Pg {
 /// The two renames, from wherever a crash left them.
 pub(super) fn swap(plan: &Renewal) -> io::Result<()> {
     let sync = || plan.data_dir.parent().map_or(Ok(()), sync_dir);
-    if !exists(&plan.old) {
-        fs::rename(&plan.data_dir, &plan.old)?;
-        sync()?;
+    loop {
+        match renewal::next(Stage::Swap, plan.places()) {
+            Move::Aside => {
+                fs::rename(&plan.data_dir, &plan.old)?;
+                sync()?;
+                fault::point("basebackup.aside");
+            }
+            Move::In => {
+                fs::rename(&plan.fresh, &plan.data_dir)?;
+                sync()?;
+            }
+            Move::Note => {
+                // Of a run that was cut short after the rename: durable before the journal says so.
+                sync()?;
+                fault::point("basebackup.swapped");
+                return Ok(());
+            }
+            Move::Copy | Move::Stream | Move::Remove | Move::Stop => {
+                let why = format!(
+                    "of the data directory, `{}` and `{}` not those are there that a swap leaves: {:?}",
+                    plan.fresh.display(),
+                    plan.old.display(),
+                    plan.places()
+                );
+                return Err(io::Error::other(why));
+            }
+        }
     }
-    fault::point("basebackup.aside");
-    match fs::rename(&plan.fresh, &plan.data_dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound && exists(&plan.data_dir) => {}
-        renamed => renamed?,
-    }
-    sync()?;
-    fault::point("basebackup.swapped");
-    Ok(())
 }
 
 /// A crash between the renames left nothing where the data directory should be.

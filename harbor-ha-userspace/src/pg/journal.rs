@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::control::exists;
 use super::loss::LossReport;
+use super::renewal::{Places, Stage};
 use super::settings::{sync_dir, write_durably};
 use super::{Pg, RejoinStep};
 
@@ -66,18 +67,10 @@ pub(super) struct Renewal {
     pub(super) keep: Option<String>,
 }
 
-/// What a crash may have interrupted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum Stage {
-    /// The base backup is made; the data directory is untouched.
-    Copy,
-    /// The base backup is complete, and the two renames are on.
-    Swap,
-    /// The new directory is in its place, and has not streamed yet.
-    Swapped,
-    /// It streamed: the old one may go.
-    Streamed,
+impl Renewal {
+    pub(super) fn places(&self) -> Places {
+        Places { data: exists(&self.data_dir), fresh: exists(&self.fresh), old: exists(&self.old) }
+    }
 }
 
 impl Pg {
@@ -135,6 +128,17 @@ pub enum JournalError {
         path: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// A rejoin was cut short before it started this server.
+    #[error(
+        "rejoin journal `{path}`: a rejoin was cut short at {step:?}, and did not start this server: stop it, and \
+         harbor-ha goes on with the rejoin once the peer serves"
+    )]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// How far it was.
+        step: RejoinStep,
     },
     /// There, and not understood. For the operator: it may be of another version.
     #[error("rejoin journal `{path}` makes no sense: {source}")]

@@ -19,7 +19,7 @@
 //! | `follow`, `upstream` | a standby's way to its upstream |
 //! | `journal`, `history`, `compare`, `rejoin`, `rewind`, `wal` | how a former primary becomes a standby again |
 //! | `loss` | what a former primary had and the new one does not |
-//! | `basebackup`, `space` | a standby made anew, where `pg_rewind` cannot help |
+//! | `renewal`, `basebackup`, `space` | a standby made anew, where `pg_rewind` cannot help |
 //! | `findings` | what an operator should know before relying on this server |
 
 mod basebackup;
@@ -35,6 +35,7 @@ mod probe;
 mod process;
 mod promote;
 mod rejoin;
+pub mod renewal;
 mod replication;
 mod rewind;
 mod settings;

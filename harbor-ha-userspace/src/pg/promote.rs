@@ -14,6 +14,7 @@ use crate::fault;
 
 use super::Pg;
 use super::connect::SqlError;
+use super::journal::JournalError;
 
 /// Between two questions: a millisecond of certainty costs one wake-up of one backend.
 const POLL: Duration = Duration::from_millis(1);
@@ -57,6 +58,7 @@ impl Pg {
         fault::point("promote.begin");
         // One that ended answers nobody any more: waiting for it until the limit would be a minute without a server.
         let server = self.running().ok_or(PromoteError::Ended)?;
+        self.close_rejoin()?;
         tokio::select! {
             promoted = self.promote_running(asked, within) => promoted,
             Ok(()) = server.exited() => Err(PromoteError::Ended),
@@ -149,6 +151,9 @@ pub enum PromoteError {
     /// The question failed. Worth another try: promoting twice does no harm.
     #[error(transparent)]
     Sql(#[from] SqlError),
+    /// The journal of a rejoin cannot be closed.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// PostgreSQL could not write the promote file or signal its postmaster; its log says why.
     #[error("`pg_promote` could not signal the postmaster; PostgreSQL's log says why")]
     NotSignalled,

@@ -19,10 +19,12 @@ use crate::fault;
 
 use super::basebackup::remove_fresh;
 use super::connect::Session;
+use super::control::exists;
 use super::follow::ASK;
 use super::history::{self, Switch};
-use super::journal::{Journal, Stage};
+use super::journal::{Journal, JournalError};
 use super::loss::LossReport;
+use super::renewal::Stage;
 use super::settings::literal;
 use super::{Pg, StopMode};
 
@@ -171,6 +173,24 @@ impl Pg {
             }
         }
         self.write_standby_signal()?;
+        self.remove_journal()?;
+        self.forget_node_files();
+        self.forget_wal();
+        Ok(())
+    }
+
+    /// A standby that is about to be promoted: the rejoin that started it will not get to its last word any more, and
+    /// its journal would forbid every later start as a primary. A directory that it put aside stays.
+    pub(super) fn close_rejoin(&self) -> Result<(), JournalError> {
+        let Some(journal) = self.read_journal()? else { return Ok(()) };
+        if journal.step < RejoinStep::Start {
+            // Somebody else started this server: what is in its directory, nobody knows.
+            return Err(JournalError::Open { path: self.journal_path(), step: journal.step });
+        }
+        if let Some(plan) = journal.renewal.filter(|plan| exists(&plan.old)) {
+            let path = plan.old.display();
+            tracing::warn!(%path, "the old data directory is kept, as the new one is promoted before it streamed");
+        }
         self.remove_journal()?;
         self.forget_node_files();
         self.forget_wal();

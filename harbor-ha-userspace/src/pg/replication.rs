@@ -80,7 +80,9 @@ impl Pg {
     pub async fn facts(&self, within: Duration) -> Result<PgFacts, SqlError> {
         let deadline = Instant::now() + within;
         let session = self.session(within).await?;
-        self.facts_on(&session, &self.settings().peer_name, deadline).await
+        let facts = self.facts_on(&session, &self.settings().peer_name, deadline).await?;
+        let rejoin_pending = facts.in_recovery && self.rejoin_pending();
+        Ok(PgFacts { rejoin_pending, ..facts })
     }
 
     /// What the peer's server says of itself, on a new connection to its node address.
@@ -141,6 +143,7 @@ fn facts_of(row: &SimpleQueryRow, vips: &[Ipv4Addr]) -> Option<PgFacts> {
             Some("unreserved") => PeerSlot::Unreserved,
             Some(_) => PeerSlot::Lost,
         },
+        rejoin_pending: false, // the journal's, not the server's
     })
 }
 

@@ -16,7 +16,7 @@ use harbor_ha::pg::{
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getsid};
-use pair::{Pair, SOON, bin_dir, wait_until};
+use pair::{Node, Pair, SOON, bin_dir, wait_until};
 
 /// Runs in a runtime like the daemon's; skips when there is no PostgreSQL.
 macro_rules! real {
@@ -157,6 +157,46 @@ async fn a_clean_stop_needs_no_rewind_and_roles_can_go_to_and_fro(bin) {
     assert_eq!(primary.count("true").await, 16);
     let slots = standby.client().await.query("SELECT FROM pg_replication_slots", &[]).await.unwrap();
     assert!(slots.is_empty()); // on a standby it would hold back WAL
+}
+}
+
+real! {
+async fn a_rejoin_that_was_cut_short_at_its_last_word_ends_later_or_with_the_promotion(bin) {
+    let pair = Pair::new(bin, "").await;
+    let (a, b) = (&pair.a, &pair.b);
+    let journal = |node: &Node| node.state_dir.join("rejoin.json");
+    let rejoin = async |node: &Node| {
+        let mut kept = Vec::new();
+        let step = |step| {
+            if step == RejoinStep::Start {
+                kept = fs::read(journal(node)).unwrap();
+            }
+        };
+        node.pg.rejoin(RejoinBy::Rewind, step).await.unwrap();
+        // As if the daemon had been killed before its last word. The callback comes before the step is noted.
+        String::from_utf8(kept).unwrap().replace("\"configure\"", "\"start\"")
+    };
+    let _clean = a.pg.stop(StopMode::Fast).await;
+    b.pg.promote(SOON).await.unwrap();
+    let cut = rejoin(a).await;
+    fs::write(journal(a), &cut).unwrap();
+    assert!(a.pg.facts(SOON).await.unwrap().rejoin_pending);
+    let before = a.pg.running().unwrap().pid();
+    a.pg.rejoin(RejoinBy::Anything, |_| ()).await.unwrap();
+    assert!(!journal(a).exists() && a.pg.running().unwrap().pid() == before, "nothing was started again");
+    // The other way: its primary dies first.
+    fs::write(journal(a), &cut).unwrap();
+    let _clean = b.pg.stop(StopMode::Fast).await;
+    a.pg.promote(SOON).await.unwrap();
+    assert!(!journal(a).exists());
+    let _killed = a.pg.stop(StopMode::Kill).await;
+    a.start(StartAs::Primary).await;
+    // One that did not get as far says nothing of a server that somebody else started.
+    let _clean = b.pg.stop(StopMode::Fast).await;
+    let early = rejoin(b).await.replace("\"start\"", "\"compare\"");
+    fs::write(journal(b), &early).unwrap();
+    let refused = b.pg.promote(SOON).await.unwrap_err().to_string();
+    assert!(refused.contains("cut short at Compare") && journal(b).exists(), "{refused}");
 }
 }
 

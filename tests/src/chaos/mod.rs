@@ -32,6 +32,8 @@ use report::Round;
 
 /// From the healing to one primary with a synchronous standby and clients that are served.
 const HEALTHY_LIMIT: Duration = Duration::from_secs(60);
+/// Tries to count while the primary changes.
+const COUNTS: u32 = 3;
 /// For each client to have something acknowledged while all is well.
 const CALM_LIMIT: Duration = Duration::from_secs(30);
 
@@ -85,15 +87,9 @@ impl<'a> Chaos<'a> {
         let healed_ns = clock::now_ns();
         let primary = self.wait_healthy(healed_ns, &mut round);
         let healthy_ns = clock::now_ns();
-        match primary {
-            Ok(primary) => {
-                round.healthy_ns = Some(healthy_ns - healed_ns);
-                match self.judge.judge(&self.crowd.told(), begun, self.lab.node(primary).postgres()) {
-                    Ok(found) => round.findings = found,
-                    Err(why) => round.problems.push(format!("lost writes not counted: {why:#}")),
-                }
-            }
-            Err(why) => round.problems.push(format!("{why:#}")),
+        round.healthy_ns = primary.is_ok().then_some(healthy_ns - healed_ns);
+        if let Err(why) = primary.and_then(|primary| self.count(begun, primary, &mut round)) {
+            round.problems.push(format!("{why:#}"));
         }
         let told = self.crowd.told();
         round.acked = told.iter().filter(|it| it.sent_ns >= begun && crowd::is_ack(it)).count();
@@ -101,6 +97,22 @@ impl<'a> Chaos<'a> {
         round.violations = self.observers.violations(begun);
         round.span_ns = (begun, clock::now_ns());
         Ok(round)
+    }
+
+    /// Compares what was acknowledged with what is there. A takeover in between ends the connection that counts, and
+    /// proves nothing: whoever serves then is asked.
+    fn count(&mut self, begun: u64, mut primary: Side, round: &mut Round) -> Result<()> {
+        for _ in 0..COUNTS {
+            match self.judge.judge(&self.crowd.told(), begun, self.lab.node(primary).postgres()) {
+                Ok(found) => {
+                    round.findings = found;
+                    return Ok(());
+                }
+                Err(why) => round.notes.push(format!("counting on {primary}: {why:#}")),
+            }
+            primary = self.wait_healthy(clock::now_ns(), round)?;
+        }
+        bail!("lost writes not counted: {}", round.notes.last().map_or("", String::as_str))
     }
 
     /// Does and undoes what is planned, each at its time.

@@ -61,8 +61,12 @@ pub const VERDICTS: [&str; 9] = ["none", "alive", "said", "missed", "dead", "res
 /// States of the gate.
 pub const GATES: [&str; 4] = ["open", "not serving", "higher term", "expired"];
 
+/// Moves of a base backup into the data directory's place.
+pub const MOVES: [&str; 7] = ["copy", "aside", "in", "note", "stream", "remove", "stop"];
+
 /// What cannot occur in the simulator, and why.
-pub const EXCEPTIONS: [(&str, &str); 14] = [
+pub const EXCEPTIONS: [(&str, &str); 15] = [
+    ("move stop", "a directory would have to be removed by somebody else"),
     ("advert", "adverts carry no lease: the core's own random walk goes with them"),
     ("reject source", "decided by the parser of frames, before a pulse exists: suite `kernel`"),
     ("reject ttl", "as above"),
@@ -88,6 +92,7 @@ pub struct Coverage {
     pub(super) refusals: [u64; REFUSALS.len()],
     pub(super) verdicts: [u64; VERDICTS.len()],
     pub(super) gates: [u64; 4],
+    pub(super) moves: [u64; MOVES.len()],
     pub(super) faults: [u64; Kind::ALL.len()],
     pub(super) acks: [u64; 2],
     pub(super) reads: u64,
@@ -164,6 +169,7 @@ impl Coverage {
         sum(&mut self.refusals, &other.refusals);
         sum(&mut self.verdicts, &other.verdicts);
         sum(&mut self.gates, &other.gates);
+        sum(&mut self.moves, &other.moves);
         sum(&mut self.faults, &other.faults);
         sum(&mut self.acks, &other.acks);
         self.failed += other.failed;
@@ -181,6 +187,7 @@ impl Coverage {
             rows.extend(names.iter().zip(counts).map(|(name, count)| (format!("{kind}{name}"), *count)));
         };
         list("", &ACTIONS, &self.actions);
+        list("move ", &MOVES, &self.moves);
         list("reject ", &Reject::ALL.map(Reject::name), &self.rejects);
         list("refusal ", &REFUSALS, &self.refusals);
         list("verdict ", &VERDICTS, &self.verdicts);

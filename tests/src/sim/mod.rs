@@ -17,6 +17,7 @@ mod network;
 mod node;
 mod perform;
 mod postgres;
+mod renewal;
 mod replication;
 mod schedule;
 mod shrink;

@@ -35,11 +35,13 @@ pub enum Mutant {
     HastyDetector,
     /// Every term that a peer says is dropped by the gate.
     GateIgnoresTerms,
+    /// The old data directory is removed once the new one runs, whether it streams or not.
+    OldRemovedEarly,
 }
 
 impl Mutant {
     /// All of them, with the name that the command line takes.
-    pub const ALL: [(Self, &'static str); 16] = [
+    pub const ALL: [(Self, &'static str); 17] = [
         (Self::LeaseOutlastsDetection, "lease-outlasts-detection"),
         (Self::LeaseFromArrival, "lease-from-arrival"),
         (Self::OwnClockEchoed, "own-clock-echoed"),
@@ -56,6 +58,7 @@ impl Mutant {
         (Self::TailNotAwaited, "tail-not-awaited"),
         (Self::HastyDetector, "hasty-detector"),
         (Self::GateIgnoresTerms, "gate-ignores-terms"),
+        (Self::OldRemovedEarly, "old-removed-early"),
     ];
 
     /// By its name.

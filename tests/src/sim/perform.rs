@@ -42,7 +42,10 @@ pub enum Op {
     Promote,
     Stop(StopMode),
     Start,
-    Rejoin,
+    /// One move of it.
+    Rejoin {
+        anew: bool,
+    },
     Checkpoint,
     SetSync(bool),
 }
@@ -123,7 +126,7 @@ impl World {
                 self.check_start(i, standby);
                 self.begin(i, Op::Start, (50, 600), fails);
             }
-            Action::Rejoin { .. } => self.begin(i, Op::Rejoin, (200, 2000), fails),
+            Action::Rejoin { anew } => self.begin(i, Op::Rejoin { anew }, (200, 2000), fails),
             Action::SetSync { peer } => self.begin(i, Op::SetSync(peer), (1, 20), fails),
         }
     }
@@ -133,6 +136,12 @@ impl World {
         let number = self.begin_on_server(i, op);
         let after = self.dice.between(low * MS, high * MS);
         self.later(i, after, What::Server { number, op, fails });
+    }
+
+    /// The next move of a rejoin that is at work.
+    pub fn go_on_with_rejoin(&mut self, i: usize) {
+        let fails = self.now < self.nodes[i].broken.actions && self.dice.below(3) == 0;
+        self.begin(i, Op::Rejoin { anew: false }, (1, 600), fails);
     }
 
     fn order(&mut self, i: usize, order: Order) {

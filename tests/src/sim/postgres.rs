@@ -5,6 +5,8 @@
 
 use harbor_ha::core::facts::{AtRest, Lsn, PgFacts};
 
+use super::renewal::Renewal;
+
 /// A write, or the end of a recovery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -42,6 +44,8 @@ pub struct Server {
     pub signal: bool,
     /// The journal of a rejoin says that it has not ended.
     pub pending: bool,
+    /// It says that a base backup takes the data directory's place.
+    pub renewal: Option<Renewal>,
     pub clean: bool,
     pub timeline: u32,
     pub log: Vec<Entry>,
@@ -71,6 +75,7 @@ impl Server {
             paused_until: 0,
             signal,
             pending: false,
+            renewal: None,
             clean: true,
             timeline: 1,
             log: vec![Entry { timeline: 1, id: 0 }],
@@ -140,6 +145,7 @@ impl Server {
             peer_has_tail: !self.signal && streaming,
             sync_names: if self.names { "peer".to_owned() } else { String::new() },
             replay_paused: self.signal && now < self.paused_until,
+            rejoin_pending: self.signal && self.pending,
             ..PgFacts::default()
         }
     }

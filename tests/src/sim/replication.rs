@@ -7,10 +7,11 @@ use harbor_ha_ebpf::decide::gate::Gate;
 use super::mutants::Mutant;
 use super::perform::Op;
 use super::postgres::{Client, Entry, Process};
+use super::renewal::Renewal;
 use super::schedule::MS;
 use super::world::World;
 
-fn failed<T>(why: &str) -> Result<T, String> {
+pub fn failed<T>(why: &str) -> Result<T, String> {
     Err(why.to_owned())
 }
 
@@ -61,7 +62,7 @@ impl World {
                 server.waiting.clear();
             }
             Op::Start if server.process == Process::Down && !server.pending => server.process = Process::Starting,
-            Op::Rejoin => server.pending = true,
+            Op::Rejoin { .. } => server.pending = true,
             _ => {}
         }
         server.action
@@ -82,8 +83,11 @@ impl World {
             Op::Promote => {
                 self.writes += 1;
                 let id = self.writes;
-                self.nodes[i].server.promote(id);
-                self.nodes[i].server.stream_until = now;
+                let server = &mut self.nodes[i].server;
+                // The journal is closed first; a directory that was put aside stays.
+                (server.pending, server.renewal) = (false, None);
+                server.promote(id);
+                server.stream_until = now;
                 self.tell_story(|| format!("{i}: PostgreSQL is promoted"));
                 return Some(Done::Promote(Ok(Promoted { asked: local, promoted: local })));
             }
@@ -112,7 +116,8 @@ impl World {
                 let result = if started || server.process == Process::Up { Ok(()) } else { failed("it ended at once") };
                 return Some(Done::Start(result));
             }
-            Op::Rejoin => return ours.then(|| Done::Rejoin(self.rejoin(i, fails))),
+            Op::Rejoin { anew } if ours => return self.rejoin(i, anew, fails).map(Done::Rejoin),
+            Op::Rejoin { .. } => return None,
         }
         // Overtaken by a crash or by another action.
         Some(match op {
@@ -122,10 +127,20 @@ impl World {
         })
     }
 
-    fn rejoin(&mut self, i: usize, fails: bool) -> Result<(), String> {
-        let possible = self.joined() && self.nodes[1 - i].server.is_primary() && self.answers(1 - i);
-        if fails || !possible || self.nodes[i].server.process != Process::Down {
-            return failed("the peer is no primary, or does not answer");
+    /// One move of a rejoin; `None`: it goes on.
+    fn rejoin(&mut self, i: usize, anew: bool, fails: bool) -> Option<Result<(), String>> {
+        let primary = self.joined() && self.nodes[1 - i].server.is_primary() && self.answers(1 - i);
+        if self.nodes[i].server.renewal.is_some() {
+            return self.renew(i, fails, primary);
+        }
+        if fails || !primary || self.nodes[i].server.process != Process::Down {
+            return Some(failed("the peer is no primary, or does not answer"));
+        }
+        // What an operator asks for, and what `pg_rewind` cannot help.
+        if anew || self.dice.below(4) == 0 {
+            self.nodes[i].server.renewal = Some(Renewal::default());
+            self.go_on_with_rejoin(i);
+            return None;
         }
         let theirs = self.nodes[1 - i].server.clone();
         let server = &mut self.nodes[i].server;
@@ -133,7 +148,7 @@ impl World {
         server.timeline = theirs.timeline;
         (server.signal, server.pending, server.clean) = (true, false, false);
         server.process = Process::Up;
-        Ok(())
+        Some(Ok(()))
     }
 
     fn set_sync(&mut self, i: usize, peer: bool, fails: bool) -> Result<String, String> {
@@ -177,6 +192,7 @@ impl World {
         ours.server.log.extend_from_slice(&theirs.server.log[known..]);
         ours.server.timeline = theirs.server.timeline;
         (ours.server.stream_until, theirs.server.stream_until) = (shown, shown);
+        ours.server.renewal.iter_mut().for_each(Renewal::streamed);
     }
 
     /// Replication and clients go on.

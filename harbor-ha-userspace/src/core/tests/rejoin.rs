@@ -133,6 +133,19 @@ fn a_rejoin_is_said_to_the_primary_from_its_first_moment_to_its_last() {
 }
 
 #[test]
+fn a_rejoin_that_was_cut_short_after_the_start_is_brought_to_its_end_once_the_standby_streams() {
+    let cut = |streaming| PgFacts { rejoin_pending: true, streaming, ..standby(2) };
+    let mut node = Node::with(cut(false));
+    node.pulse(PRIMARY, 2);
+    assert!(!node.did(&REJOIN), "what it waits for may still come");
+    node.news(Postgres::Facts(cut(true)));
+    assert!(node.did(&REJOIN));
+    node.done(Done::Rejoin(Ok(())));
+    node.news(Postgres::Facts(PgFacts { streaming: true, ..standby(2) }));
+    assert!(!node.pass(ms(1000)).contains(&REJOIN));
+}
+
+#[test]
 fn a_rejoin_that_fails_is_tried_again_after_a_pause_and_asks_anew_who_the_primary_is() {
     let mut node = resting(at_rest(1));
     node.feed(Input::PeerPostgres(Some(primary(2))));

@@ -13,7 +13,8 @@ use crate::pg::connect::Session;
 use crate::pg::control::{ControlFile, State, exists};
 use crate::pg::follow::ASK;
 use crate::pg::history::Switch;
-use crate::pg::journal::{Journal, Stage};
+use crate::pg::journal::Journal;
+use crate::pg::renewal::Stage;
 use crate::pg::slots::{ensure_slot_on, renew_slot_on};
 use crate::pg::{Pg, StopMode};
 
