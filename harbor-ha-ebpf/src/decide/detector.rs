@@ -107,7 +107,8 @@ pub fn arrival(record: &mut Detector, now: Nanos, sign: &Sign) -> Next {
         Some(VerdictKind::Alive)
     } else if hung != hung_before {
         Some(if hung { VerdictKind::Hung } else { VerdictKind::Awake })
-    } else if news && !sign.resigns {
+    } else if news && !(sign.resigns && sign.always_said) {
+        // Also of a peer that has resigned: that its server is at rest, or fenced, is known after its first word only.
         Some(VerdictKind::Said)
     } else {
         None

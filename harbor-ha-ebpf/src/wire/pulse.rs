@@ -54,6 +54,9 @@ pub mod flag {
     pub const HOLD: u16 = 0x1000;
     /// The sender has heard [`HOLD`] and waits as long.
     pub const HOLDS: u16 = 0x2000;
+    /// Standby: the receiver resigned, and the sender's data do not let it take over; nothing but the receiver's return
+    /// can mend that.
+    pub const UNFIT: u16 = 0x4000;
 }
 
 /// A pulse that is authentic; whether it is fresh and from the right peer is the filter's business.

@@ -36,7 +36,8 @@ impl Core {
             self.enter(now, VrrpState::Fault, "the interface is down", out);
             return;
         }
-        if self.resigned && now >= self.resigned_until {
+        // One that cannot is not waited for.
+        if self.resigned && (now >= self.resigned_until || self.peer.is_unfit()) {
             self.resigned = false;
         }
         let role = self.peer_role();

@@ -488,6 +488,7 @@ impl Core {
         set(flag::LEASED, leased);
         set(flag::WAIVED, self.says_waived());
         set(flag::ASKS_WAIVER, leased && (self.degrading || self.is_outrun()));
+        set(flag::UNFIT, self.refusal.is_some_and(NotPromotable::is_of_data));
         set(flag::HOLD, self.now < self.hold_until);
         set(flag::HOLDS, self.now < self.peer.hold_until);
         match &self.local {
@@ -502,12 +503,15 @@ impl Core {
             Local::Rest(rest) => {
                 // Where the log of a primary ended must not look like its beginning.
                 pulse.lsn = self.pulse.lsn;
-                set(flag::REJOIN, rest.rejoin_pending);
-                set(flag::FORMER, !rest.rejoin_pending && !rest.standby_signal);
+                let rejoins = rest.rejoin_pending || self.op == Some(Op::Rejoin);
+                set(flag::REJOIN, rejoins);
+                set(flag::FORMER, !rejoins && !rest.standby_signal);
                 pulse.timeline = rest.timeline;
                 pulse.system_identifier = rest.system_identifier;
             }
             Local::Unknown | Local::NotReady(_) => {
+                // It was started by the rejoin, and gets ready only by what the peer sends.
+                set(flag::REJOIN, self.op == Some(Op::Rejoin));
                 pulse.timeline = self.pulse.timeline;
                 pulse.lsn = self.pulse.lsn;
                 pulse.system_identifier = self.pulse.system_identifier;

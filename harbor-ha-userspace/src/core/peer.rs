@@ -234,6 +234,11 @@ impl Peer {
         self.pulse.flags & flag::FORMER != 0
     }
 
+    /// It does not take over from this node, by its own word: its data do not let it, or it is rejoining this node.
+    pub const fn is_unfit(&self) -> bool {
+        matches!(self.pulse.state, State::Alive) && self.pulse.flags & (flag::UNFIT | flag::REJOIN) != 0
+    }
+
     /// Its PostgreSQL answers, by its own pulse.
     pub const fn postgres_up(&self) -> bool {
         self.pulse.flags & flag::PG_UP != 0

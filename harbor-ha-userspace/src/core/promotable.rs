@@ -62,6 +62,25 @@ pub enum NotPromotable {
 }
 
 impl NotPromotable {
+    /// It lies in what is on this disk, which only a primary can mend: who has resigned to this node waits in vain.
+    pub const fn is_of_data(self) -> bool {
+        match self {
+            Self::Behind { .. }
+            | Self::NeverHeard
+            | Self::Lag { .. }
+            | Self::Waived { .. }
+            | Self::OtherCluster { .. }
+            | Self::Timeline { .. } => true,
+            Self::Down
+            | Self::Paused
+            | Self::NoRight
+            | Self::WitnessRefused
+            | Self::WitnessUnreachable
+            | Self::Hold
+            | Self::TermNotStored => false,
+        }
+    }
+
     /// Its name in tables, metrics and `status`.
     pub const fn name(&self) -> &'static str {
         match self {

@@ -71,13 +71,11 @@ impl Audit {
 fn unsaid(record: &Detector, believed: &Heartbeat, asked: u64, now: Nanos) -> Option<VerdictKind> {
     match (believable(record, now, asked, GRACE), believed.state) {
         // An end that is older than this daemon is for the start to judge.
-        (State::Unknown, _)
-        | (State::Dead, State::Dead | State::Unknown)
-        | (State::Resigned, State::Resigned | State::Unknown) => None,
+        (State::Unknown, _) | (State::Dead, State::Dead | State::Unknown) | (State::Resigned, State::Unknown) => None,
         (State::Dead, State::Alive | State::Resigned) => Some(VerdictKind::Dead),
         (State::Resigned, State::Alive | State::Dead) => Some(VerdictKind::Resigned),
         (State::Alive, State::Dead | State::Resigned | State::Unknown) => Some(VerdictKind::Alive),
-        (State::Alive, State::Alive) => {
+        (State::Alive, State::Alive) | (State::Resigned, State::Resigned) => {
             let said = (believed.flags, believed.timeline, believed.priority, believed.term);
             let says = (record.flags as u16, record.timeline, record.priority as u8, record.term);
             (said != says).then_some(VerdictKind::Said)

@@ -122,6 +122,9 @@ fn a_resigning_pulse_is_said_once_and_its_silence_is_noticed() {
     let resign = Sign { resigns: true, ..pulse_sign() };
     assert_eq!(arrival(&mut record, Nanos(0), &resign).event, Some(VerdictKind::Resigned));
     assert_eq!(arrival(&mut record, Nanos(10 * MS), &resign).event, None);
+    let more = Sign { flags: resign.flags ^ 0x80, ..resign };
+    assert_eq!(arrival(&mut record, Nanos(10 * MS), &more).event, Some(VerdictKind::Said));
+    assert_eq!(arrival(&mut record, Nanos(10 * MS), &more).event, None);
     assert_eq!(run(&mut record, 100 * MS).last(), Some(&(40, VerdictKind::Dead)));
 }
 

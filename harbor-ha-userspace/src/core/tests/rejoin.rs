@@ -104,6 +104,35 @@ fn a_begun_rejoin_never_starts_a_server() {
 }
 
 #[test]
+fn a_resigned_primary_waits_for_its_peer_no_longer_than_that_one_can_take_over() {
+    for (flags, starts_at_once) in [(flag::PG_UP, false), (flag::PG_UP | flag::UNFIT, true), (flag::REJOIN, true)] {
+        let mut node = Node::primary();
+        node.says(PgFacts { streaming: true, peer_is_sync: true, sync_names: "b".to_owned(), ..primary(1) });
+        node.news(Postgres::Exited);
+        node.done(Done::Stop(Ok(())));
+        node.news(Postgres::AtRest(at_rest(1)));
+        let heard = starts(node.pulse(flags, 1));
+        let answer = (flags & flag::PG_UP != 0).then(|| standby(1));
+        let answered = starts(node.feed(Input::PeerPostgres(answer)));
+        assert_eq!(heard || answered, starts_at_once, "{flags:#x}");
+    }
+}
+
+#[test]
+fn a_rejoin_is_said_to_the_primary_from_its_first_moment_to_its_last() {
+    let mut node = resting(at_rest(1));
+    node.feed(Input::PeerPostgres(Some(primary(2))));
+    assert!(node.did(&REJOIN));
+    let says = |node: &Node| node.core.pulse.flags & (flag::REJOIN | flag::FORMER);
+    assert_eq!(says(&node), flag::REJOIN);
+    node.news(Postgres::NotReady("starting up".to_owned()));
+    assert_eq!(says(&node), flag::REJOIN);
+    node.done(Done::Rejoin(Ok(())));
+    node.says(standby(2));
+    assert_eq!(says(&node), 0);
+}
+
+#[test]
 fn a_rejoin_that_was_cut_short_after_the_start_is_brought_to_its_end_once_the_standby_streams() {
     let cut = |streaming| PgFacts { rejoin_pending: true, streaming, ..standby(2) };
     let mut node = Node::with(cut(false));
