@@ -87,6 +87,7 @@ impl Core {
 
     /// The witness has answered.
     pub(super) fn witnessed(&mut self, now: Nanos, call: WitnessCall, asked: Nanos, answer: Answer, out: &mut Actions) {
+        self.tally.answered(call, &answer);
         match call {
             WitnessCall::Acquire { term, .. } => {
                 self.witness.asking = false;
