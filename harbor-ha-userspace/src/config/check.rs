@@ -11,6 +11,7 @@ use harbor_ha_ebpf::units::{Priority, Vrid};
 use toml::de::DeValue;
 
 use super::check_lease;
+use super::check_observe;
 use super::check_postgres;
 use super::reader::{Document, Section};
 use super::secret::Secret;
@@ -30,6 +31,7 @@ pub(super) fn settings<'a>(document: &'a Document<'a>) -> Option<Settings> {
     let vrrp = vrrp(&vrrp_section, matches!(pulse, Some(None)), postgres_section.is_present());
     let postgres = check_postgres::postgres(&postgres_section, node.as_ref());
     let realtime = realtime(&document.section("realtime"));
+    let observe = check_observe::observe(&document.section("observe"), node.as_ref(), postgres.as_ref());
     let kernel = kernel(&document.section("kernel"));
     let (xdp_mode, cgroup) = kernel.unzip();
     Some(Settings {
@@ -41,6 +43,7 @@ pub(super) fn settings<'a>(document: &'a Document<'a>) -> Option<Settings> {
         announce: announce?,
         postgres: postgres?,
         realtime: realtime?,
+        observe: observe?,
         xdp_mode: xdp_mode?,
         cgroup: cgroup?,
     })

@@ -8,6 +8,7 @@
 
 mod check;
 mod check_lease;
+mod check_observe;
 mod check_postgres;
 pub mod file;
 pub mod lookup;

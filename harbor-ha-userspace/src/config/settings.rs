@@ -3,7 +3,7 @@
 //! Made only by [`super::parse`], so a `Settings` that exists is one that can run.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -30,6 +30,8 @@ pub struct Settings {
     pub postgres: Option<Postgres>,
     /// `[realtime]`
     pub realtime: Realtime,
+    /// `[observe]`: where metrics and the status are served over HTTP; `None`: nowhere.
+    pub observe: Option<SocketAddr>,
     /// `[kernel]`
     pub xdp_mode: XdpMode,
     /// `[kernel]`: the control group whose sockets the gate guards; `None`: the root of the hierarchy.

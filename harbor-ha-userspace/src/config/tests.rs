@@ -12,6 +12,7 @@ use super::*;
 mod example;
 mod lease;
 mod limits;
+mod observe;
 mod secrets;
 
 /// A host that exists only here.

@@ -168,7 +168,7 @@ impl Core {
             let detail = if detail.is_empty() { String::new() } else { format!(" ({detail})") };
             self.why = format!("refused to take over: {refusal}{detail}");
             out.push(Action::Report(super::Report { from: self.state, to: self.state, why: self.why.clone() }));
-            *self.refusals.entry(refusal.name()).or_default() += 1;
+            self.tally.refused(refusal.name());
         }
         self.refusal = Some(refusal);
     }

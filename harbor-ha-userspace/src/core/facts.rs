@@ -56,6 +56,9 @@ pub struct PgFacts {
     /// Standby only: received and flushed from the primary since the server started (or since it last streamed from the
     /// start of a segment, so it can be below [`Self::replayed`]); zero before it streamed.
     pub received: Lsn,
+    /// Standby only: where the primary's WAL ended when the WAL receiver last heard of it
+    /// (`pg_stat_wal_receiver.latest_end_lsn`); zero while none runs.
+    pub upstream: Lsn,
     /// Standby only: replayed so far. What is missing up to [`Self::lsn`] is replayed before a promotion ends.
     pub replayed: Lsn,
     /// Standby only: replay waits for a query of a client (a recovery conflict), for up to

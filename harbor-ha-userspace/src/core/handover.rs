@@ -47,6 +47,9 @@ impl Core {
         };
         if before != 0 && *stamp == 0 {
             *stamp = at.0;
+            if matches!(step, Step::PeerServes) {
+                self.tally.handovers += 1;
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use harbor_ha_ebpf::records::{Order, Source, VerdictKind};
 use harbor_ha_ebpf::units::Nanos;
 
-use super::facts::{AtRest, PgFacts};
+use super::facts::{AtRest, Lsn, PgFacts};
 use super::witness::{Answer, WitnessCall};
 
 /// Everything that can happen to a node.
@@ -30,6 +30,13 @@ pub enum Input {
         asked: Nanos,
         /// The news.
         news: Postgres,
+    },
+    /// Where the WAL of a living primary ends, by its last pulse: no news by itself, so no verdict says it.
+    PeerWal {
+        /// Its timeline.
+        timeline: u32,
+        /// Its position.
+        lsn: Lsn,
     },
     /// Until when the peer's kernel grants service.
     Lease(Nanos),

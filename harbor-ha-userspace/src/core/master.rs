@@ -77,6 +77,7 @@ impl Core {
                 if let Some(takeover) = self.takeover.as_mut().filter(|takeover| takeover.vip_ns == 0) {
                     takeover.vip_ns = stamps.vip.0;
                     takeover.garp_ns = stamps.garp.0;
+                    self.tally.took_over(takeover.why);
                     // Not before the announcement: the answers must come here.
                     out.push(Action::Tickle);
                 }

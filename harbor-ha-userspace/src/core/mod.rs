@@ -24,6 +24,7 @@ pub mod facts;
 pub mod flows;
 mod handover;
 pub mod input;
+pub mod lag;
 mod lease;
 mod master;
 mod news;
@@ -35,12 +36,11 @@ pub mod snapshot;
 pub mod speaks;
 mod state;
 mod sync;
+pub mod tally;
 mod term;
 #[cfg(test)]
 mod tests;
 pub mod witness;
-
-use std::collections::BTreeMap;
 
 use harbor_ha_ebpf::records::Order;
 use harbor_ha_ebpf::units::{Nanos, Priority};
@@ -51,6 +51,7 @@ use facts::{AtRest, PgFacts};
 pub use handover::Handover;
 use handover::Step;
 pub use input::{Command, Done, Input, Postgres, Promoted, Served, Verdict};
+use lag::Lag;
 use lease::Lease;
 use peer::Peer;
 use promotable::NotPromotable;
@@ -58,6 +59,7 @@ use right::Approach;
 pub use rules::Rules;
 use snapshot::Takeover;
 pub use state::VrrpState;
+use tally::Tally;
 pub use term::Terms;
 use witness::Witness;
 
@@ -146,8 +148,8 @@ pub struct Core {
     unanswered: bool,
     leave: Option<Leave>,
     refusal: Option<NotPromotable>,
-    /// How often each was the reason.
-    refusals: BTreeMap<&'static str, u64>,
+    tally: Tally,
+    lag: Option<Lag>,
     cluster_reported: bool,
     pulse: PulseState,
     takeover: Option<Takeover>,
@@ -254,7 +256,8 @@ impl Core {
             unanswered: false,
             leave: None,
             refusal: None,
-            refusals: BTreeMap::new(),
+            tally: Tally::default(),
+            lag: None,
             cluster_reported: false,
             pulse: PulseState::default(),
             takeover: None,
@@ -312,6 +315,7 @@ impl Core {
                 self.unanswered = facts.is_none();
                 self.peer.answered(facts);
             }
+            Input::PeerWal { timeline, lsn } => self.peer.reached(timeline, lsn),
             Input::Lease(until) => self.lease_read(now, until),
             Input::Done(Done::Ordered { order, promise_until }) => self.ordered(order, promise_until),
             Input::Done(Done::Witness { call, asked, answer }) => self.witnessed(now, call, asked, answer, out),

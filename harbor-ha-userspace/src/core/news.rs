@@ -116,6 +116,7 @@ impl Core {
                 let synced = !facts.in_recovery && !facts.sync_names.is_empty();
                 self.peer_synced = synced && !self.setting_sync && (self.peer_synced || facts.peer_is_sync);
                 self.local = Local::Up(facts);
+                self.weigh_lag(now);
             }
             Postgres::AtRest(rest) => {
                 self.no_answers = 0;

@@ -83,6 +83,19 @@ pub enum PeerRole {
     Unknown,
 }
 
+impl PeerRole {
+    /// One word for tables and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Primary => "primary",
+            Self::Standby => "standby",
+            Self::Resigned => "resigned",
+            Self::Dead => "dead",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 impl Default for Peer {
     fn default() -> Self {
         Self {
@@ -169,6 +182,13 @@ impl Peer {
             self.sync_from = words.lsn;
         }
         self.last_primary = Some(words);
+    }
+
+    /// Its WAL has reached this position meanwhile; what it said otherwise stays its last word.
+    pub fn reached(&mut self, timeline: u32, lsn: Lsn) {
+        if let Some(last) = self.last_primary.as_mut().filter(|last| last.timeline == timeline) {
+            last.lsn = last.lsn.max(lsn);
+        }
     }
 
     /// Takes an answer of its PostgreSQL in.

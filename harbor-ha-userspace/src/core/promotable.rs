@@ -80,6 +80,22 @@ impl NotPromotable {
             | Self::TermNotStored => false,
         }
     }
+    /// Every name, in the order of the enum: whoever counts shows a zero for what never happened.
+    pub const NAMES: [&'static str; 13] = [
+        "down",
+        "replay_paused",
+        "behind",
+        "never_heard",
+        "lag",
+        "no_right",
+        "waived",
+        "witness_refused",
+        "witness_unreachable",
+        "paused",
+        "term_not_stored",
+        "other_cluster",
+        "timeline",
+    ];
 
     /// Its name in tables, metrics and `status`.
     pub const fn name(&self) -> &'static str {
@@ -206,6 +222,44 @@ mod tests {
 
     const fn last(sync: bool, lsn: u64, timeline: u32) -> LastPrimary {
         LastPrimary { sync, lsn: Lsn(lsn), timeline }
+    }
+
+    #[test]
+    fn the_list_of_names_has_every_reason_in_its_place() {
+        // A new variant does not compile before it has a place here, and the test then asks for its name.
+        let place = |reason: &NotPromotable| match reason {
+            NotPromotable::Down => 0,
+            NotPromotable::Paused => 1,
+            NotPromotable::Behind { .. } => 2,
+            NotPromotable::NeverHeard => 3,
+            NotPromotable::Lag { .. } => 4,
+            NotPromotable::NoRight => 5,
+            NotPromotable::Waived { .. } => 6,
+            NotPromotable::WitnessRefused => 7,
+            NotPromotable::WitnessUnreachable => 8,
+            NotPromotable::Hold => 9,
+            NotPromotable::TermNotStored => 10,
+            NotPromotable::OtherCluster { .. } => 11,
+            NotPromotable::Timeline { .. } => 12,
+        };
+        let all = [
+            NotPromotable::Down,
+            NotPromotable::Paused,
+            NotPromotable::Behind { ours: Lsn(1), theirs: Lsn(2) },
+            NotPromotable::NeverHeard,
+            NotPromotable::Lag { bytes: 2, limit: 1 },
+            NotPromotable::NoRight,
+            NotPromotable::Waived { term: 1 },
+            NotPromotable::WitnessRefused,
+            NotPromotable::WitnessUnreachable,
+            NotPromotable::Hold,
+            NotPromotable::TermNotStored,
+            NotPromotable::OtherCluster { ours: 1, theirs: 2 },
+            NotPromotable::Timeline { ours: 1, theirs: 2 },
+        ];
+        let named: Vec<_> = all.iter().map(|reason| NotPromotable::NAMES[place(reason)]).collect();
+        assert_eq!(named, all.each_ref().map(NotPromotable::name));
+        assert_eq!(named, NotPromotable::NAMES);
     }
 
     #[test]

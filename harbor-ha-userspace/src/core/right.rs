@@ -90,6 +90,7 @@ impl Core {
         if let Answer::Outrun { term, .. } = answer {
             self.witness.outrun = self.witness.outrun.max(term);
         }
+        self.tally.answered(call, &answer);
         match call {
             WitnessCall::Acquire { term, .. } => {
                 self.witness.asking = false;

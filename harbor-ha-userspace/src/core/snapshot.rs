@@ -7,10 +7,21 @@ use harbor_ha_ebpf::wire::pulse::flag;
 use serde::Serialize;
 
 use super::facts::PgFacts;
+use super::lag::Lag;
 use super::peer::PeerRole;
 use super::promotable::NotPromotable;
 use super::rules::Isolated;
+use super::tally::Answers;
 use super::{Core, Handover, Local, Op, Terms, VrrpState};
+
+/// Every [`Snapshot::role`].
+pub const ROLES: [&str; 6] = ["init", "fault", "starting", "waiting", "standby", "primary"];
+/// Every [`Takeover::why`].
+pub const ENDS: [&str; 5] = ["silence", "resigned", "hung", "nobody serves", "ordered"];
+/// Every [`LeaseView::right`].
+pub const RIGHTS: [&str; 5] = ["none", "leased", "solo", "witness", "serve"];
+/// Every [`PostgresView::state`].
+pub const SERVERS: [&str; 6] = ["unknown", "starting", "down", "hung", "standby", "primary"];
 
 /// Stamps of the last takeover, `CLOCK_MONOTONIC` nanoseconds; 0: not reached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -60,6 +71,14 @@ pub struct Snapshot {
     pub refusal_name: Option<&'static str>,
     /// How often a takeover was refused, by reason.
     pub refusals: BTreeMap<&'static str, u64>,
+    /// Takeovers of this run, by [`Takeover::why`].
+    pub takeovers: BTreeMap<&'static str, u64>,
+    /// Hand-overs of this run after which the peer served.
+    pub handovers: u64,
+    /// The witness's answers in this run, by question.
+    pub witness_answers: BTreeMap<&'static str, Answers>,
+    /// A standby: how far it is behind its primary, as far as both have said.
+    pub lag: Option<Lag>,
     /// By what right this node serves, or may take over; `None` without a lease.
     pub lease: Option<LeaseView>,
     /// An operator has paused automatic action.
@@ -156,7 +175,11 @@ impl Core {
             },
             refusal: self.would_refuse().map(|refusal| refusal.to_string()),
             refusal_name: self.would_refuse().map(|refusal| refusal.name()),
-            refusals: self.refusals.clone(),
+            refusals: self.tally.refusals.clone(),
+            takeovers: self.tally.takeovers.clone(),
+            handovers: self.tally.handovers,
+            witness_answers: self.tally.witness.clone(),
+            lag: self.lag(),
             lease: self.lease_view(),
             paused: self.paused,
             forced: self.forced,

@@ -4,6 +4,7 @@ mod cluster;
 mod demote;
 mod flows;
 mod handover;
+mod lag;
 mod lease;
 mod lease_sim;
 mod plain;

@@ -29,6 +29,21 @@ pub enum WitnessCall {
     },
 }
 
+impl WitnessCall {
+    /// Of every kind, in the order of the enum.
+    pub const NAMES: [&'static str; 4] = ["acquire", "release", "revoke", "restore"];
+
+    /// Its name in metrics and `status`.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Acquire { .. } => "acquire",
+            Self::Release { .. } => "release",
+            Self::Revoke { .. } => "revoke",
+            Self::Restore { .. } => "restore",
+        }
+    }
+}
+
 /// An answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use harbor_ha_ebpf::records::{Source, State, VerdictKind};
 use harbor_ha_ebpf::units::Nanos;
+use harbor_ha_ebpf::wire::pulse::flag;
 use nix::sys::signal::Signal;
 use sd_notify::NotifyState;
-use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep_until};
@@ -19,12 +19,14 @@ use super::monitor;
 use super::perform::Performer;
 use super::repeated::Repeated;
 use crate::config::settings::Settings;
-use crate::core::{Actions, Adopted, Command, Core, Input};
+use crate::core::facts::Lsn;
+use crate::core::{Actions, Adopted, Command, Core, Input, Postgres};
 use crate::kernel::load::LoadError;
 use crate::kernel::maps::PEER;
 use crate::net::clock;
 use crate::net::netlink::Seen;
 use crate::net::realtime::of_this_thread;
+use crate::observe::http::{self, Looks};
 use crate::observe::status::{GateView, Heard, Status, rejects};
 use crate::observe::words;
 use crate::pg::Pg;
@@ -44,6 +46,7 @@ pub async fn run(settings: Settings) -> Result<(), BuildError> {
     let mut parts = build::parts(&settings).await?;
     let socket = control::socket_path(&settings.node);
     let mut asks = control::listen(&socket).map_err(|source| BuildError::File { path: socket.clone(), source })?;
+    let mut looks = looks(&settings);
     parts.fresh.keep();
     let (inputs, mut arrivals) = mpsc::channel(INPUTS);
     let look = Arc::new(Notify::new());
@@ -116,7 +119,14 @@ pub async fn run(settings: Settings) -> Result<(), BuildError> {
                         Input::Wake
                     }
                 },
-                Some(input) = arrivals.recv() => input,
+                Some(input) = arrivals.recv() => match heard_wal(&input, &parts) {
+                    // Before the news that it is compared with.
+                    Some(heard) => {
+                        performer.done.push_back(input);
+                        heard
+                    }
+                    None => input,
+                },
                 news = seen.recv() => match news {
                     Some(Seen::Link(up)) => Input::Link(up),
                     Some(Seen::Vips { asked, all, any }) => Input::Addresses { asked, all, any },
@@ -130,6 +140,11 @@ pub async fn run(settings: Settings) -> Result<(), BuildError> {
                     // However many ask: what is due is done between two of them.
                     None => Input::Wake,
                 },
+                Some(look) = looks.recv() => {
+                    // Whoever asked may have left.
+                    let _gone = look.send(status(&core, &parts, &settings));
+                    Input::Wake
+                }
                 () = sleep_until(Instant::now() + wake) => Input::Wake,
             },
         };
@@ -146,6 +161,27 @@ pub async fn run(settings: Settings) -> Result<(), BuildError> {
     let _gone = std::fs::remove_file(&socket);
     tracing::info!("ended");
     lost.map_or(Ok(()), |what| Err(BuildError::Lost(what)))
+}
+
+/// Those who want a snapshot over HTTP; nobody without `[observe]`. A daemon without metrics is better than none.
+fn looks(settings: &Settings) -> Looks {
+    let nobody = || mpsc::channel(1).1;
+    settings.observe.map_or_else(nobody, |listen| {
+        http::start(listen).unwrap_or_else(|error| {
+            tracing::error!(%error, %listen, "no metrics");
+            nobody()
+        })
+    })
+}
+
+/// Where the primary's WAL ends by its last pulse, when there are news of this node's own to compare it with.
+fn heard_wal(input: &Input, parts: &Parts) -> Option<Input> {
+    if !matches!(input, Input::Postgres { news: Postgres::Facts(facts), .. } if facts.in_recovery) {
+        return None;
+    }
+    let record = parts.maps.detector(PEER, Source::Pulse).ok()?;
+    let serves = record.flags as u16 & flag::PRIMARY != 0 && State::from_u32(record.state) == State::Alive;
+    serves.then_some(Input::PeerWal { timeline: record.timeline, lsn: Lsn(record.lsn) })
 }
 
 /// Something that this run is built on is no more: leave the service in order, for the service manager to start anew.
@@ -216,7 +252,10 @@ fn notify(states: &[NotifyState<'_>]) {
 fn answer(ask: Ask, core: &Core, parts: &Parts, settings: &Settings) -> Option<Command> {
     let accepted = serde_json::json!({"accepted": true});
     let (answer, command) = match ask.request {
-        Request::Status => (status(core, parts, settings), None),
+        Request::Status => {
+            let status = serde_json::to_value(status(core, parts, settings));
+            (status.unwrap_or_else(|error| serde_json::json!({"error": error.to_string()})), None)
+        }
         Request::Switchover => (accepted, Some(Command::Switchover)),
         Request::Failover { reason } => {
             tracing::warn!(reason, "an operator forces the takeover");
@@ -249,7 +288,7 @@ fn gate(parts: &Parts, now: Nanos) -> Option<GateView> {
     }
 }
 
-fn status(core: &Core, parts: &Parts, settings: &Settings) -> Value {
+fn status(core: &Core, parts: &Parts, settings: &Settings) -> Status {
     let now = clock::now();
     let heard = |source| match parts.maps.detector(PEER, source) {
         Ok(detector) => Heard::new(&detector, now.0),
@@ -258,10 +297,11 @@ fn status(core: &Core, parts: &Parts, settings: &Settings) -> Value {
             Heard::new(&harbor_ha_ebpf::records::Detector::default(), now.0)
         }
     };
-    let status = Status {
+    Status {
         instance: settings.node.instance.clone(),
         version: env!("CARGO_PKG_VERSION"),
         now_ns: now.0,
+        unix_ns: clock::wall_ns(),
         core: core.snapshot(),
         xdp_mode: parts.attached.name(),
         realtime: parts.pulses.as_ref().map(|pulses| format!("{}; loop {}", pulses.scheduling, of_this_thread())),
@@ -272,6 +312,5 @@ fn status(core: &Core, parts: &Parts, settings: &Settings) -> Value {
         rejects: rejects(parts.maps.stats(PEER).unwrap_or_default()),
         gate: settings.lease.as_ref().and(settings.postgres.as_ref()).and_then(|_| gate(parts, now)),
         strangers: parts.maps.strangers().map_or(0, |stats| stats.reject_source),
-    };
-    serde_json::to_value(&status).unwrap_or_else(|error| serde_json::json!({"error": error.to_string()}))
+    }
 }

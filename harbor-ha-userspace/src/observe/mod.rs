@@ -1,6 +1,8 @@
 //! What people and programs see of a running daemon.
 
+pub mod http;
 mod lease;
+pub mod metrics;
 pub mod status;
 pub mod table;
 #[cfg(test)]

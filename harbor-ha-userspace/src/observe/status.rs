@@ -17,6 +17,8 @@ pub struct Status {
     pub version: &'static str,
     /// `CLOCK_MONOTONIC` of this answer; every other `*_ns` is to be compared with it.
     pub now_ns: u64,
+    /// The same instant in nanoseconds since 1970.
+    pub unix_ns: u64,
     /// The core's view.
     #[serde(flatten)]
     pub core: Snapshot,
@@ -38,6 +40,15 @@ pub struct Status {
     pub gate: Option<GateView>,
     /// Packets of senders that are no peer.
     pub strangers: u64,
+}
+
+impl Status {
+    /// A stamp of this answer as seconds since 1970. In whole milliseconds, as the two clocks are read one after the
+    /// other, and a stamp that does not change shall look so.
+    pub fn unix_seconds(&self, stamp_ns: u64) -> f64 {
+        let ago = self.now_ns.saturating_sub(stamp_ns);
+        (self.unix_ns.saturating_sub(ago) / 1_000_000) as f64 / 1e3
+    }
 }
 
 /// The gate, as the kernel weighs it at the instant of the answer.

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use super::lease;
-use super::words::age;
+use super::words::{age, size};
 
 /// Where the texts begin.
 const INDENT: usize = 13;
@@ -46,6 +46,9 @@ pub fn render(status: &Value, width: Option<usize>) -> String {
     line("peer", peer(status));
     if let Some(postgres) = status["postgres"].as_object() {
         line("postgresql", postgresql(postgres));
+    }
+    if let Some((name, text)) = lag(&status["lag"], now) {
+        line(name, text);
     }
     if let Some(terms) = status["terms"].as_object() {
         line("term", term(terms));
@@ -128,6 +131,21 @@ fn postgresql(postgres: &serde_json::Map<String, Value>) -> String {
         }
     }
     text
+}
+
+/// How far a standby is behind, as far as its primary has said; loud where it refuses for it.
+fn lag(lag: &Value, now: u64) -> Option<(&'static str, String)> {
+    let bytes = lag["bytes"].as_u64()?;
+    if bytes == 0 {
+        return Some(("lag", "none, as far as the primary has said".to_owned()));
+    }
+    let since = age(now.saturating_sub(lag["since_ns"].as_u64().unwrap_or(now)));
+    let text = format!("{} behind what the primary has said, for {since}", size(bytes));
+    Some(match lag["limit"].as_u64() {
+        Some(limit) if bytes > limit => ("LAG", format!("{text}: more than `postgres.max_lag` ({})", size(limit))),
+        Some(limit) => ("lag", format!("{text}; {} are allowed", size(limit))),
+        None => ("lag", text),
+    })
 }
 
 fn heard(heard: &Value) -> String {

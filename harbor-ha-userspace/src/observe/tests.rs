@@ -90,6 +90,20 @@ fn a_standby_says_whether_it_may_take_over_and_why_not() {
 }
 
 #[test]
+fn a_standby_says_how_far_it_is_behind_and_since_when() {
+    let mut status = standby();
+    status["lag"] = json!({"bytes": 0, "since_ns": 0, "limit": null});
+    assert!(line(&render(&status, None), "lag").contains("none"));
+    status["lag"] = json!({"bytes": 3 << 20, "since_ns": 8_000_000_000_u64, "limit": 16 << 20});
+    let text = line(&render(&status, None), "lag");
+    assert!(text.ends_with("3.0 MiB behind what the primary has said, for 12.0 s; 16.0 MiB are allowed"), "{text}");
+    status["lag"]["bytes"] = json!(17 << 20);
+    let text = line(&render(&status, None), "LAG");
+    assert!(text.ends_with("for 12.0 s: more than `postgres.max_lag` (16.0 MiB)"), "{text}");
+    assert!(!render(&primary(), None).to_lowercase().contains("\nlag"), "a primary has none");
+}
+
+#[test]
 fn each_right_of_a_primary_has_its_words() {
     let gate = |right: &str| line(&with(primary(), &[("/lease/right", json!(right))]), "gate");
     assert!(gate("solo").contains("alone (solo)"));

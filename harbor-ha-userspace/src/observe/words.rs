@@ -39,6 +39,16 @@ pub const fn name(choice: Isolated) -> &'static str {
     }
 }
 
+/// An amount of WAL with the unit that reads best.
+pub fn size(bytes: u64) -> String {
+    match bytes {
+        0..1024 => format!("{bytes} bytes"),
+        1024..1_048_576 => format!("{:.1} KiB", bytes as f64 / 1024.0),
+        1_048_576..1_073_741_824 => format!("{:.1} MiB", bytes as f64 / 1_048_576.0),
+        _ => format!("{:.1} GiB", bytes as f64 / 1_073_741_824.0),
+    }
+}
+
 /// A length of time with the unit that reads best.
 pub fn age(ns: u64) -> String {
     match ns {

@@ -28,7 +28,7 @@ fn facts_sql(standby_name: &str, slot: &str) -> String {
         "WITH role AS MATERIALIZED (
           SELECT standby, CASE WHEN NOT standby THEN substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END AS tli
           FROM (SELECT pg_is_in_recovery() AS standby) AS asked),
-        receiver AS MATERIALIZED (SELECT status, received_tli FROM pg_stat_wal_receiver),
+        receiver AS MATERIALIZED (SELECT status, received_tli, latest_end_lsn FROM pg_stat_wal_receiver),
         point AS MATERIALIZED (SELECT timeline_id, redo_lsn FROM pg_control_checkpoint()),
         peer AS MATERIALIZED (
           SELECT coalesce(bool_or(state = 'streaming'), false) AS streams,
@@ -65,7 +65,8 @@ fn facts_sql(standby_name: &str, slot: &str) -> String {
                AS line)), false)
           END,
           CASE WHEN NOT standby THEN (SELECT coalesce(wal_status, 'lost') FROM pg_replication_slots
-            WHERE slot_name = {slot}) END
+            WHERE slot_name = {slot}) END,
+          CASE WHEN standby THEN (SELECT latest_end_lsn FROM receiver) END
         FROM role, peer"
     )
 }
@@ -144,6 +145,7 @@ fn facts_of(row: &SimpleQueryRow, vips: &[Ipv4Addr]) -> Option<PgFacts> {
             Some(_) => PeerSlot::Lost,
         },
         rejoin_pending: false, // the journal's, not the server's
+        upstream: lsn(17)?,
     })
 }
 

@@ -61,6 +61,8 @@ async fn a_standby_says_what_would_hold_up_its_promotion(bin) {
     assert!(facts.received.0 > 0 && facts.replayed.0 > 0);
     a.client().await.batch_execute("INSERT INTO t SELECT 1 FROM generate_series(1, 1000)").await.unwrap();
     wait_until(b, |facts| facts.replay_backlog() == 0).await;
+    let written = a.pg.facts(SOON).await.unwrap().lsn;
+    wait_until(b, |facts| facts.upstream >= written && facts.lsn >= written).await;
 
     // A query of a client that replay has to wait for.
     let mut client = b.client().await;

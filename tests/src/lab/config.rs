@@ -1,5 +1,7 @@
 //! The configuration of a node's daemon.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
 use serde::{Deserialize, Serialize};
 
 use super::node::Node;
@@ -13,6 +15,9 @@ use super::{Profile, Side};
 pub const DAEMON_KNOWS_THE_GATE: bool = true;
 /// Whether it knows `[lease]` and `[witness]`.
 pub const DAEMON_KNOWS_THE_LEASE: bool = true;
+
+/// Where each node's daemon serves its metrics: nobody else can have this port there.
+pub const OBSERVE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9112);
 
 /// How long a witness's word holds.
 const TTL: &str = "2s";
@@ -56,6 +61,7 @@ pub(super) fn text(node: Node<'_>) -> String {
          [vrrp]\n{heartbeat}\n\
          [postgres]\ndata_dir = \"{data}\"\nbin_dir = \"{bin}\"\nsocket_dir = \"{socket}\"\nname = \"node_{side}\"\n\
          peer_name = \"node_{other}\"\nstart_options = \"{start}\"\n{tuned}\n\
+         [observe]\nlisten = \"{OBSERVE}\"\n\n\
          [kernel]\nxdp_mode = \"{xdp}\"\n",
         instance = node.instance(),
         address = state.address(side),

@@ -4,13 +4,14 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -192,6 +193,23 @@ impl<'a> Node<'a> {
         let mut line = String::new();
         BufReader::new(stream).read_line(&mut line).context("the daemon does not answer")?;
         serde_json::from_str(&line).with_context(|| format!("no JSON: `{line}`"))
+    }
+
+    /// What its page says under a path, asked from its own host: the body.
+    ///
+    /// # Errors
+    /// Nobody listens there, or says something else than that all is well.
+    pub fn page(self, path: &str) -> Result<String> {
+        netns::inside(&self.netns(), || {
+            let mut stream = TcpStream::connect(config::OBSERVE).context("no page")?;
+            stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+            write!(stream, "GET {path} HTTP/1.1\r\nHost: lab\r\n\r\n")?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).context("the page does not end")?;
+            let (head, body) = answer.split_once("\r\n\r\n").with_context(|| format!("no HTTP: `{answer}`"))?;
+            ensure!(head.starts_with("HTTP/1.1 200 "), "the page says `{answer}`");
+            Ok(body.to_owned())
+        })
     }
 
     /// Asks the daemon for something that needs no words, by the name of its request.

@@ -41,6 +41,7 @@ fn a_switchover_is_stamped_from_the_checkpoint_to_the_peer_s_first_word_as_the_p
     node.now = ms(10_500);
     node.pulse(PRIMARY | flag::SYNC, 2);
     assert_eq!(stamps(&node), Some([10_000, 10_300, 10_350, 10_400]));
+    assert_eq!(node.core.snapshot().handovers, 1);
 }
 
 #[test]
@@ -50,6 +51,7 @@ fn a_stop_that_hands_nothing_over_has_no_stamps() {
     node.done(Done::Stop(Ok(())));
     node.pulse(PRIMARY, 2);
     assert_eq!(stamps(&node), None);
+    assert_eq!(node.core.snapshot().handovers, 0);
 }
 
 #[test]
