@@ -1,10 +1,10 @@
 //! harbor-ha: the daemon and its command line. Rooms, and who may know whom:
 //!
 //! ```text
-//! core ◄ config ◄ observe ◄ kernel net pg witness ◄ daemon ◄ cli ◄ main
+//! vrrp ◄ core ◄ config ◄ observe ◄ kernel net pg witness ◄ daemon ◄ cli ◄ main
 //! ```
 //!
-//! `core` is pure; adapters do not import each other; `daemon::perform` is where actions meet adapters.
+//! `core` (a pair) and `vrrp` (a plain router) are pure; adapters do not import each other; `daemon::perform` is where actions meet adapters.
 
 pub mod cli;
 pub mod config;
@@ -16,4 +16,5 @@ pub mod net;
 pub mod observe;
 pub mod pg;
 pub mod store;
+pub mod vrrp;
 pub mod witness;
