@@ -13,6 +13,7 @@ mod check;
 mod check_lease;
 mod check_postgres;
 pub mod file;
+pub mod keepalived;
 pub mod lookup;
 pub mod problems;
 mod reader;

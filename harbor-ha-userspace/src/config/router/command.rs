@@ -1,55 +1,55 @@
 //! A command line as keepalived splits it: words by blanks, quotes around blanks, escapes as in C; no shell.
 
-use std::iter::Peekable;
-use std::str::Chars;
-
 /// The words of `text`.
 ///
 /// # Errors
 /// A sentence: a quote without its partner, or nothing at all.
 pub fn split(text: &str) -> Result<Vec<String>, String> {
     let mut words = Vec::new();
-    let mut chars = text.chars().peekable();
-    loop {
-        while chars.next_if(|c| c.is_whitespace()).is_some() {}
-        if chars.peek().is_none() {
-            break;
-        }
-        words.push(word(&mut chars)?);
+    let mut rest = text.trim_start();
+    while !rest.is_empty() {
+        let (word, after) = word(rest)?;
+        words.push(word);
+        rest = after.trim_start();
     }
     if words.is_empty() { Err("is empty; name a program by its absolute path".into()) } else { Ok(words) }
 }
 
-fn word(chars: &mut Peekable<Chars<'_>>) -> Result<String, String> {
+/// The first word, and what follows it.
+fn word(mut rest: &str) -> Result<(String, &str), String> {
     let mut word = String::new();
     let mut quote = None;
-    while let Some(c) = chars.next() {
+    while let Some(c) = rest.chars().next() {
+        rest = &rest[c.len_utf8()..];
         match (c, quote) {
-            ('\\', _) => word.extend(escaped(chars)),
+            ('\\', _) => {
+                let (meant, length) = escaped(rest);
+                word.extend(meant);
+                rest = &rest[length..];
+            }
             (c, Some(open)) if c == open => quote = None,
             ('"' | '\'', None) => quote = Some(c),
-            (c, None) if c.is_whitespace() => return Ok(word),
+            (c, None) if c.is_whitespace() => return Ok((word, rest)),
             (c, _) => word.push(c),
         }
     }
     match quote {
         Some(open) => Err(format!("opens a quote ({open}) and does not close it")),
-        None => Ok(word),
+        None => Ok((word, rest)),
     }
 }
 
-/// What follows a backslash; `None` at the end of the text, and for a zero byte, which no argument can hold.
-pub(in crate::config) fn escaped(chars: &mut Peekable<Chars<'_>>) -> Option<char> {
-    let number = |chars: &mut Peekable<Chars<'_>>, radix: u32, most: usize, start: u32| {
-        let mut value = start;
-        for _ in 0..most {
-            let Some(digit) = chars.peek().and_then(|c| c.to_digit(radix)) else { break };
-            value = value * radix + digit;
-            chars.next();
-        }
-        u8::try_from(value).ok().filter(|byte| *byte != 0).map(char::from)
+/// What the text behind a backslash means, and how many bytes of it; `None` at its end, and for a zero byte, which no
+/// argument can hold.
+pub(in crate::config) fn escaped(rest: &str) -> (Option<char>, usize) {
+    let number = |start: usize, radix: u32, most: usize| {
+        let digits = rest[start..].chars().take(most).take_while(|c| c.is_digit(radix)).count();
+        let value = u32::from_str_radix(&rest[start..start + digits], radix).unwrap_or(0);
+        (u8::try_from(value).ok().filter(|byte| *byte != 0).map(char::from), start + digits)
     };
-    Some(match chars.next()? {
+    let Some(c) = rest.chars().next() else { return (None, 0) };
+    let next = rest[c.len_utf8()..].chars().next();
+    let meant = match c {
         'a' => '\x07',
         'b' => '\x08',
         'E' => '\x1b',
@@ -58,11 +58,15 @@ pub(in crate::config) fn escaped(chars: &mut Peekable<Chars<'_>>) -> Option<char
         'r' => '\r',
         't' => '\t',
         'v' => '\x0b',
-        'x' if chars.peek().is_some_and(char::is_ascii_hexdigit) => return number(chars, 16, 2, 0),
-        'c' if chars.peek().is_some_and(char::is_ascii) => return chars.next().map(|c| char::from(c as u8 & 0x1f)),
-        digit @ '0'..='7' => return number(chars, 8, 2, digit as u32 - '0' as u32),
+        'x' if next.is_some_and(|next| next.is_ascii_hexdigit()) => return number(1, 16, 2),
+        'c' => match next.filter(|next| next.is_ascii() && *next as u8 & 0x1f != 0) {
+            Some(next) => return (Some(char::from(next as u8 & 0x1f)), 2),
+            None => 'c',
+        },
+        '0'..='7' => return number(0, 8, 3),
         other => other,
-    })
+    };
+    (Some(meant), c.len_utf8())
 }
 
 /// The shortest text that [`split`] takes for `words`.

@@ -183,7 +183,7 @@ fn address_table(table: &Section<'_>, instance: Option<&str>) -> Option<VirtualA
 }
 
 /// The kernel's limit is that of a name of an interface (`IFA_LABEL`).
-fn label(value: &DeValue<'_>) -> Reading<String> {
+pub(in crate::config) fn label(value: &DeValue<'_>) -> Reading<String> {
     let text = values::line(value)?;
     if text.is_empty() || text.len() > 15 || text.contains(|c: char| c == '/' || c.is_whitespace()) {
         return Err(format!("{text:?} would not do as a label; use 1 to 15 bytes, like \"eth0:1\""));
@@ -192,7 +192,7 @@ fn label(value: &DeValue<'_>) -> Reading<String> {
 }
 
 /// What the kernel takes for a name; `lo` may be tracked.
-pub(super) fn interface_name(text: &str) -> Reading<()> {
+pub(in crate::config) fn interface_name(text: &str) -> Reading<()> {
     if text == "lo" {
         return Ok(());
     }

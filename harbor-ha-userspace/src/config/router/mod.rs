@@ -7,7 +7,7 @@
 pub(super) mod check;
 pub mod command;
 pub mod host;
-mod instance;
+pub(super) mod instance;
 pub mod settings;
 pub(super) mod shared;
 

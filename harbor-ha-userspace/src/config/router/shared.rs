@@ -64,7 +64,7 @@ pub(super) fn named<'a, T>(
 const LONGEST_NAME: usize = 64;
 
 /// A name that scripts get as an argument and that stands between quotes in the FIFO.
-pub(super) fn name(value: &DeValue<'_>) -> Reading<String> {
+pub(in crate::config) fn name(value: &DeValue<'_>) -> Reading<String> {
     let text = line(value)?;
     if text.is_empty() || text.len() > LONGEST_NAME || text.contains('"') {
         return Err(format!("{text:?} would not do as a name; use 1 to {LONGEST_NAME} bytes without quotes"));
@@ -186,7 +186,7 @@ fn words(value: &DeValue<'_>) -> Reading<Vec<String>> {
 }
 
 /// `user` or `user:group`.
-pub(super) fn account(value: &DeValue<'_>) -> Reading<Account> {
+pub(in crate::config) fn account(value: &DeValue<'_>) -> Reading<Account> {
     let text = values::string(value)?;
     let (user, group) = match text.split_once(':') {
         Some((user, group)) => (user, Some(group)),
@@ -355,7 +355,7 @@ pub(in crate::config) fn mail(section: &Section<'_>) -> Option<Option<Mail>> {
 }
 
 /// `host` or `host:port`; 25 is SMTP's.
-fn server(value: &DeValue<'_>) -> Reading<(String, u16)> {
+pub(in crate::config) fn server(value: &DeValue<'_>) -> Reading<(String, u16)> {
     let text = line(value)?;
     let (host, port) = match text.split_once(':') {
         Some((host, port)) => (host, port.parse::<u16>().ok().filter(|port| *port != 0)),
@@ -369,7 +369,7 @@ fn server(value: &DeValue<'_>) -> Reading<(String, u16)> {
 }
 
 /// `name@host`, or `A Name <name@host>`.
-fn mailbox(value: &DeValue<'_>) -> Reading<String> {
+pub(in crate::config) fn mailbox(value: &DeValue<'_>) -> Reading<String> {
     let text = line(value)?;
     let bare = match text.split_once('<') {
         Some((_, rest)) => rest.strip_suffix('>').unwrap_or_default(),
