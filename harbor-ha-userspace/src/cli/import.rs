@@ -161,45 +161,47 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
     made
 }
 
-/// What became of each line: the graver kinds first, traps before all. Comments and braces are counted, not listed.
+/// What became of each line: traps first, then the graver kinds. Comments and braces are counted, not listed.
 pub(super) fn table(verdicts: &[Verdict]) -> String {
-    let mut out = String::new();
     let several = verdicts.iter().any(|verdict| verdict.file != verdicts[0].file);
+    let plain = |verdict: &&Verdict| verdict.keyword == "}" || verdict.why == "comment";
+    let listed: Vec<_> = verdicts.iter().filter(|verdict| !plain(verdict)).collect();
     let place = |verdict: &Verdict| match several {
         true => format!("{}:{}", verdict.file.display(), verdict.line),
         false => verdict.line.to_string(),
     };
-    let plain = |verdict: &&Verdict| verdict.keyword == "}" || verdict.why == "comment";
-    let traps: Vec<_> = verdicts.iter().filter(|verdict| verdict.trap).collect();
-    let mut section = |title: String, lines: &[&Verdict]| {
+    // One width for all, so that the eye goes down one column.
+    let number = listed.iter().map(|verdict| place(verdict).chars().count()).max().unwrap_or(0);
+    let word = listed.iter().map(|verdict| verdict.keyword.chars().count()).max().unwrap_or(0);
+    let mut out = String::new();
+    let mut section = |title: &str, lines: &[&&Verdict]| {
         if lines.is_empty() {
             return;
         }
         out.push_str(&format!("{title}\n"));
-        let widest = |length: &dyn Fn(&Verdict) -> usize| lines.iter().map(|line| length(line)).max().unwrap_or(0);
-        let (number, word) =
-            (widest(&|line| place(line).chars().count()), widest(&|line| line.keyword.chars().count()));
         for line in lines {
-            let text = format!("  {:>number$}  {:<word$}  {}", place(line), line.keyword, line.why);
+            let how = if line.trap { format!("[{}] ", line.kind.words()) } else { String::new() };
+            let text = format!("  {:>number$}  {:<word$}  {how}{}", place(line), line.keyword, line.why);
             out.push_str(text.trim_end());
             out.push('\n');
         }
         out.push('\n');
     };
-    section("LOOK AT THESE: they do not do in keepalived what they seem to say".into(), &traps);
+    let traps: Vec<_> = listed.iter().filter(|verdict| verdict.trap).collect();
+    section("LOOK AT THESE: keepalived does not do what they seem to say", &traps);
     for kind in [Kind::NotSupported, Kind::Changed, Kind::Carried, Kind::NotNeeded] {
-        let lines: Vec<_> = verdicts.iter().filter(|verdict| verdict.kind == kind && !plain(verdict)).collect();
-        section(format!("{} ({})", kind.words().to_uppercase(), lines.len()), &lines);
+        let lines: Vec<_> = listed.iter().filter(|verdict| verdict.kind == kind && !verdict.trap).collect();
+        section(&kind.words().to_uppercase(), &lines);
     }
-    let count = |kind| verdicts.iter().filter(|verdict| verdict.kind == kind && !plain(verdict)).count();
-    let rest = verdicts.iter().filter(plain).count();
+    let count = |kind| listed.iter().filter(|verdict| verdict.kind == kind).count();
     out.push_str(&format!(
-        "{} lines: {} carried over, {} changed, {} not needed, {} not supported; {rest} of comments and braces\n",
+        "{} lines: {} carried over, {} changed, {} not needed, {} not supported; {} of comments and braces\n",
         verdicts.len(),
         count(Kind::Carried),
         count(Kind::Changed),
         count(Kind::NotNeeded),
         count(Kind::NotSupported),
+        verdicts.len() - listed.len(),
     ));
     out
 }

@@ -314,22 +314,19 @@ impl Judge<'_> {
         let lines = std::mem::take(&mut self.mail_lines);
         let mail = &mut self.draft.mail;
         let complete = mail.get("server").is_some() && mail.get("to").is_some();
-        if mail.is_empty() {
-            return;
-        }
         if complete {
             mail.set_default("from", "\"keepalived@localhost\"");
             // As keepalived sends them; a server that nobody can verify must not lose them.
             mail.set_default("tls", "\"none\"");
-            if !self.mail_wanted {
-                let why = "keepalived never sends it, as no `smtp_alert` asks for it; mail.all = true would";
-                lines.iter().for_each(|place| self.ledger.warn(*place, why));
+            if let Some(first) = lines.iter().min().filter(|_| !self.mail_wanted) {
+                let why = "keepalived is never asked to send any, as there is no `smtp_alert`; mail.all = true would";
+                self.ledger.warn(*first, why);
             }
             return;
         }
         *mail = Table::default();
-        let why = "but there is no [mail] without server and recipients, and keepalived sends none without them either";
-        lines.iter().for_each(|place| self.ledger.warn(*place, why));
+        let why = "keepalived sends no mail without smtp_server and notification_email, so there is no [mail]";
+        lines.iter().for_each(|place| self.ledger.replace(*place, Kind::NotNeeded, why));
         for instance in &mut self.draft.instances {
             instance.notify.remove("mail");
         }

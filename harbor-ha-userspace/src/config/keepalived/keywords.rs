@@ -11,12 +11,12 @@ const STATIC: &str =
 const SNMP: &str = "there is no SNMP; use `harbor-ha status --json`";
 const DBUS: &str = "there is no D-Bus; use `harbor-ha status --json`, or router.fifo";
 const BUFFERS: &str = "the kernel's own size does for adverts";
-const VMAC: &str = "is for virtual MACs, which a cloud drops; gratuitous ARP moves the address";
+const VMAC: &str = "is for virtual MACs, which a cloud drops; remove it, as gratuitous ARP moves the address";
 const FIREWALL: &str = "no firewall rule is made: the addresses are accepted, always";
 const PROCESSES: &str = "harbor-ha is one process with one name";
 const RELOAD: &str = "a configuration is checked and then the daemon restarted; use a systemd timer";
 const DUMPS: &str = "`harbor-ha status --json` answers at once; there are no files";
-const BFD: &str = "there is no BFD; version 3 has adverts down to 10 ms, and a pair has pulses";
+const BFD: &str = "there is no BFD; use version 3, with adverts down to 10 ms, or a pair, with pulses";
 const UNIT: &str = "use ExecStartPre= or ExecStopPost= of harbor-ha.service";
 
 /// The first level.
@@ -39,7 +39,7 @@ pub(super) const TOP: &[Entry] = &[
         NotSupported,
         "links are not debounced; use a [[script]] with rise and fall in place of the interface",
     ),
-    ("linkbeat_interfaces", NotSupported, "links are not polled; the kernel tells of them by netlink"),
+    ("linkbeat_interfaces", NotSupported, "links are not polled, as the kernel tells of them by netlink; remove it"),
     ("bfd_instance", NotSupported, BFD),
     ("virtual_server", NotSupported, IPVS),
     ("virtual_server_group", NotSupported, IPVS),
@@ -50,7 +50,7 @@ pub(super) const TOP: &[Entry] = &[
     ("net_namespace_ipvs", NotSupported, IPVS),
     ("namespace_with_ipsets", NotNeeded, FIREWALL),
     ("use_pid_dir", NotNeeded, "there are no pid files; a lock guards against a second daemon"),
-    ("linkbeat_use_polling", NotSupported, "links are not polled; the kernel tells of them by netlink"),
+    ("linkbeat_use_polling", NotSupported, "links are not polled, as the kernel tells of them by netlink; remove it"),
     ("child_wait_time", NotNeeded, PROCESSES),
     ("daemon", NotNeeded, "systemd runs the daemon"),
 ];
@@ -71,7 +71,7 @@ pub(super) const GLOBALS: &[Entry] = &[
     (
         "vrrp_strict",
         NotSupported,
-        "there is no strict mode; `harbor-ha check` names what contradicts itself. Remove it on all nodes",
+        "there is no strict mode, and `harbor-ha check` names what contradicts itself; remove it on all nodes",
     ),
     ("vrrp_priority", NotNeeded, "realtime.priority is better than niceness, and the default"),
     ("vrrp_rlimit_rttime", NotNeeded, "no limit of real time kills the daemon"),
@@ -117,14 +117,14 @@ pub(super) const GLOBALS: &[Entry] = &[
     ("reload_repeat", NotSupported, RELOAD),
     ("reload_file", NotSupported, RELOAD),
     ("dynamic_interfaces", Changed, "the daemon waits for its interfaces: it ends, and systemd starts it again"),
-    ("linkbeat_use_polling", NotSupported, "links are not polled; the kernel tells of them by netlink"),
+    ("linkbeat_use_polling", NotSupported, "links are not polled, as the kernel tells of them by netlink; remove it"),
     ("log_unknown_vrids", NotNeeded, "adverts of other routers are counted"),
     ("process_names", NotNeeded, PROCESSES),
     ("process_name", NotNeeded, PROCESSES),
     ("vrrp_process_name", NotNeeded, PROCESSES),
     ("checker_process_name", NotNeeded, PROCESSES),
     ("bfd_process_name", NotNeeded, PROCESSES),
-    ("instance", NotSupported, "stands outside of global_defs"),
+    ("instance", NotSupported, "stands outside of global_defs; put it there"),
     ("net_namespace", NotSupported, "stands outside of global_defs; use NetworkNamespacePath= of harbor-ha.service"),
     ("include_check", NotNeeded, "includes are resolved here, and each is told"),
     ("config_save_dir", NotNeeded, "keep the file in version control"),
@@ -185,52 +185,59 @@ pub(super) const INSTANCE: &[Entry] = &[
     (
         "track_src_ip",
         NotSupported,
-        "the loss of the source address is no fault; a [[script]] with `ip -4 addr show` can track it",
+        "the loss of the source address is no fault; use a [[script]] with `ip -4 addr show`",
     ),
     (
         "virtual_routes",
         NotSupported,
-        "routes do not move; set them by notify.master and take them back by notify.backup",
+        "routes do not move; use notify.master to set them and notify.backup to take them back",
     ),
-    ("virtual_rules", NotSupported, "rules do not move; set them by notify.master and take them back by notify.backup"),
+    (
+        "virtual_rules",
+        NotSupported,
+        "rules do not move; use notify.master to set them and notify.backup to take them back",
+    ),
     (
         "virtual_routes_excluded",
         NotSupported,
-        "routes do not move; set them by notify.master and take them back by notify.backup",
+        "routes do not move; use notify.master to set them and notify.backup to take them back",
     ),
     ("promote_secondaries", NotSupported, "use `sysctl net.ipv4.conf.INTERFACE.promote_secondaries=1`"),
     ("garp_extra_if", NotSupported, "use instance.announce.refresh, which announces each address on its own interface"),
     ("timer_expired_backup", NotNeeded, "a daemon that comes late reads the adverts that came in time before it acts"),
     ("thread_timer_expired", NotNeeded, "a daemon that comes late reads the adverts that came in time before it acts"),
-    ("strict_mode", NotSupported, "there is no strict mode; `harbor-ha check` names what contradicts itself"),
-    ("no_accept", NotSupported, "the addresses are accepted, always; drop packets to them by nftables"),
+    (
+        "strict_mode",
+        NotSupported,
+        "there is no strict mode, and `harbor-ha check` names what contradicts itself; remove it on all nodes",
+    ),
+    ("no_accept", NotSupported, "the addresses are accepted, always; use nftables to drop packets to them"),
     ("track_bfd", NotSupported, BFD),
     ("notify_deleted", NotSupported, "no instance is ever deleted while the daemon runs; use notify.stop"),
     ("debug", NotNeeded, "RUST_LOG=debug of the service says more"),
     ("kernel_rx_buf_size", NotNeeded, BUFFERS),
-    ("linkbeat_use_polling", NotSupported, "links are not polled; the kernel tells of them by netlink"),
+    ("linkbeat_use_polling", NotSupported, "links are not polled, as the kernel tells of them by netlink; remove it"),
     (
         "use_vmac",
         NotSupported,
-        "a cloud drops frames of a virtual MAC, so the address moves by gratuitous ARP; do it on all nodes",
+        "a cloud drops frames of a virtual MAC, and the address moves by gratuitous ARP; remove it on all nodes",
     ),
     ("use_vmac_addr", NotSupported, VMAC),
     ("vmac_xmit_base", NotNeeded, VMAC),
     (
         "use_ipvlan",
         NotSupported,
-        "the address is put on the interface itself and moves by gratuitous ARP; do it on all nodes",
+        "the address is put on the interface itself and moves by gratuitous ARP; remove it on all nodes",
     ),
-    ("vrf", NotSupported, "there are no VRFs; run the daemon in a network namespace (NetworkNamespacePath=)"),
+    ("vrf", NotSupported, "there are no VRFs; use a network namespace for the daemon (NetworkNamespacePath=)"),
     ("mcast_dst_ip", NotSupported, "adverts go to 224.0.0.18, the address of the protocol; use instance.peers"),
-    ("native_ipv6", NotSupported, "harbor-ha serves IPv4 only"),
+    ("native_ipv6", NotSupported, "harbor-ha serves IPv4 only; keep a keepalived for it"),
     ("lvs_sync_daemon_interface", NotSupported, IPVS),
     ("unicast_bind", NotNeeded, "the source is what adverts are sent from"),
 ];
 
 const PULSES: &str = "pulses decide how long a silent node is believed to live, see [pulse]";
 const ELECTION: &str = "the node whose PostgreSQL is the primary serves; who is first is decided by priority";
-const OF_ROUTERS: &str = "is of the router form; a pair has none";
 
 /// Where the form for a pair has what the router form has elsewhere, or what becomes of it there.
 pub(super) const OF_PAIR: &[(&str, Option<Kind>, &str)] = &[
@@ -268,7 +275,7 @@ pub(super) const OF_PAIR: &[(&str, Option<Kind>, &str)] = &[
     ),
     ("instance.track_primary", Some(NotSupported), "the loss of the interface is a fault of a pair, always"),
     ("router.name", Some(NotNeeded), "node.instance names the daemon; add it if there are several"),
-    ("router.router_id", Some(NotSupported), OF_ROUTERS),
+    ("router.router_id", Some(NotNeeded), "mails name the host itself"),
     (
         "router.startup_delay",
         Some(NotNeeded),

@@ -110,6 +110,14 @@ impl Ledger {
         }
     }
 
+    /// What a line says turns out to be something else.
+    pub(super) fn replace(&mut self, place: Place, kind: Kind, why: &str) {
+        for note in self.notes.get_mut(&place).into_iter().flatten().filter(|note| note.kind != Kind::NotSupported) {
+            note.kind = kind;
+            why.clone_into(&mut note.why);
+        }
+    }
+
     fn kind(&self, place: Place) -> Option<Kind> {
         self.notes.get(&place)?.iter().map(|note| note.kind).max()
     }
