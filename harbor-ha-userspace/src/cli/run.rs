@@ -5,10 +5,21 @@ use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
 use super::WithConfig;
+use crate::config::Configuration;
 use crate::daemon;
 
 pub(super) fn run(with: &WithConfig) -> Result<ExitCode, ExitCode> {
-    let settings = with.load()?;
+    let (configuration, verdicts) = with.any()?;
+    for lost in super::losses(&verdicts) {
+        eprintln!("harbor-ha: {}:{}: {}: {}", lost.file.display(), lost.line, lost.keyword, lost.why);
+    }
+    let settings = match configuration {
+        Configuration::Pair(settings) => *settings,
+        Configuration::Router(_) => {
+            eprintln!("harbor-ha: this build runs pairs only; `harbor-ha check` looks at a router's configuration");
+            return Err(ExitCode::from(super::UNAVAILABLE));
+        }
+    };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour).init();
