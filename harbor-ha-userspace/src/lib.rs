@@ -2,9 +2,11 @@
 //!
 //! ```text
 //! core ◄ config ◄ observe ◄ kernel net pg witness ◄ daemon ◄ cli ◄ main
+//!                program ◄ notify health        ◄
 //! ```
 //!
-//! `core` is pure; adapters do not import each other; `daemon::perform` is where actions meet adapters.
+//! `core` is pure; adapters do not import each other; `daemon::perform` is where actions meet adapters. `program` runs
+//! what others wrote, for the two rooms that do so.
 
 pub mod cli;
 pub mod config;
@@ -15,5 +17,6 @@ pub mod kernel;
 pub mod net;
 pub mod observe;
 pub mod pg;
+pub mod program;
 pub mod store;
 pub mod witness;

@@ -15,7 +15,7 @@ const TOO_LONG: usize = 600;
 const TOP: usize = 40;
 
 /// The rooms of the userspace crate, and what each may name with `crate::`.
-const ROOMS: [(&str, &[&str]); 9] = [
+const ROOMS: [(&str, &[&str]); 12] = [
     ("core", &[]),
     ("config", &["core"]),
     ("observe", &["core", "config"]),
@@ -23,8 +23,11 @@ const ROOMS: [(&str, &[&str]); 9] = [
     ("net", &["core", "config", "observe"]),
     ("pg", &["core", "config", "observe"]),
     ("witness", &["core", "config", "observe"]),
-    ("daemon", &["core", "config", "observe", "kernel", "net", "pg", "witness"]),
-    ("cli", &["core", "config", "observe", "kernel", "net", "pg", "witness", "daemon"]),
+    ("program", &[]),
+    ("notify", &["program"]),
+    ("health", &["program"]),
+    ("daemon", &["core", "config", "observe", "kernel", "net", "pg", "witness", "program", "notify", "health"]),
+    ("cli", &["core", "config", "observe", "kernel", "net", "pg", "witness", "program", "notify", "health", "daemon"]),
 ];
 
 /// What the core may know of the kernel's crate: formats and rules, not names of pins.
