@@ -15,6 +15,7 @@ pub mod daemon;
 pub mod fault;
 pub mod kernel;
 pub mod net;
+pub mod notify;
 pub mod observe;
 pub mod pg;
 pub mod program;
