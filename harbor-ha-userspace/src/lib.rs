@@ -13,6 +13,7 @@ pub mod config;
 pub mod core;
 pub mod daemon;
 pub mod fault;
+pub mod health;
 pub mod kernel;
 pub mod net;
 pub mod notify;
