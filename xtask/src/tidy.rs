@@ -15,7 +15,7 @@ const TOO_LONG: usize = 600;
 const TOP: usize = 40;
 
 /// The rooms of the userspace crate, and what each may name with `crate::`.
-const ROOMS: [(&str, &[&str]); 10] = [
+const ROOMS: [(&str, &[&str]); 13] = [
     ("vrrp", &[]),
     ("core", &["vrrp"]),
     ("config", &["core", "vrrp"]),
@@ -24,8 +24,17 @@ const ROOMS: [(&str, &[&str]); 10] = [
     ("net", &["core", "config", "observe"]),
     ("pg", &["core", "config", "observe"]),
     ("witness", &["core", "config", "observe"]),
-    ("daemon", &["core", "vrrp", "config", "observe", "kernel", "net", "pg", "witness"]),
-    ("cli", &["core", "vrrp", "config", "observe", "kernel", "net", "pg", "witness", "daemon"]),
+    ("program", &[]),
+    ("notify", &["program"]),
+    ("health", &["program"]),
+    ("daemon", &["core", "vrrp", "config", "observe", "kernel", "net", "pg", "witness", "program", "notify", "health"]),
+    (
+        "cli",
+        &[
+            "core", "vrrp", "config", "observe", "kernel", "net", "pg", "witness", "program", "notify", "health",
+            "daemon",
+        ],
+    ),
 ];
 
 /// Rooms that know neither when nor where they run.
