@@ -13,13 +13,6 @@ pub(super) fn run(with: &WithConfig) -> Result<ExitCode, ExitCode> {
     for lost in super::losses(&verdicts) {
         eprintln!("harbor-ha: {}:{}: {}: {}", lost.file.display(), lost.line, lost.keyword, lost.why);
     }
-    let settings = match configuration {
-        Configuration::Pair(settings) => *settings,
-        Configuration::Router(_) => {
-            eprintln!("harbor-ha: this build runs pairs only; `harbor-ha check` looks at a router's configuration");
-            return Err(ExitCode::from(super::UNAVAILABLE));
-        }
-    };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour).init();
@@ -28,7 +21,10 @@ pub(super) fn run(with: &WithConfig) -> Result<ExitCode, ExitCode> {
     let runtime = runtime.expect("threads and an epoll descriptor");
     let result = runtime.block_on(async {
         // As a task, so that the loop runs on a worker beside the connections it waits for.
-        tokio::spawn(daemon::run(settings)).await
+        match configuration {
+            Configuration::Pair(settings) => tokio::spawn(daemon::run(*settings)).await,
+            Configuration::Router(settings) => tokio::spawn(daemon::router::run(*settings)).await,
+        }
     });
     // Tasks that still wait on a server must not hold the end up.
     runtime.shutdown_background();

@@ -1,6 +1,7 @@
 //! What people and programs see of a running daemon.
 
 mod lease;
+pub mod router;
 pub mod status;
 pub mod table;
 #[cfg(test)]

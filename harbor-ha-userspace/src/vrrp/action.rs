@@ -73,7 +73,10 @@ pub enum What {
     /// A master heard a weaker advert: whoever sent it may have moved the address by an API (keepalived PR 957).
     LowerPriority,
     /// Its priority changed.
-    Priority,
+    Priority {
+        /// It is master.
+        master: bool,
+    },
 }
 
 /// A change of state, for people.

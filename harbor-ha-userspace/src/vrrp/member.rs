@@ -240,11 +240,12 @@ impl Router {
         instance.health = health;
         if priority != instance.priority {
             instance.priority = priority;
-            if instance.state == State::Master {
+            let master = instance.state == State::Master;
+            if master {
                 instance.master = Some((instance.rules.source, priority));
             }
             if instance.rules.priority_changes {
-                instance.tell(id, What::Priority, out);
+                instance.tell(id, What::Priority { master }, out);
             }
         }
     }

@@ -90,7 +90,7 @@ fn weights_move_the_priority_within_1_and_254_and_tell() {
     let mut node = weighed(100, &[(20, false), (-30, false)]);
     assert_eq!(priority(&node), 100, "what is not known weighs nothing");
     node.track(0, TrackValue::Ok);
-    assert_eq!(node.told(), [(Subject::Instance(ONE), What::Priority)]);
+    assert_eq!(node.told(), [(Subject::Instance(ONE), What::Priority { master: false })]);
     assert_eq!(priority(&node), 120);
     node.track(1, TrackValue::Failed);
     assert_eq!(priority(&node), 90);
