@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use harbor_ha_ebpf::records::Stats;
 use harbor_ha_ebpf::units::Nanos;
+use nix::net::if_::if_nametoindex;
 use nix::sys::signal::Signal;
 use sd_notify::NotifyState;
 use serde_json::json;
@@ -57,6 +58,7 @@ pub async fn run(settings: Settings) -> Result<(), BuildError> {
     desk::clean(&record).await;
     let names = Interfaces::of(&settings);
     let (interfaces, places) = open(&settings, &names).await?;
+    let indexes: Vec<_> = interfaces.iter().map(|it| (it.name().to_owned(), it.index)).collect();
     let sources = sources(&settings, &names, &interfaces).await?;
     let path = control::socket_path_of(folder, &router.name);
     let mut asks = control::listen(&path).map_err(|source| BuildError::File { path: path.clone(), source })?;
@@ -94,7 +96,7 @@ pub async fn run(settings: Settings) -> Result<(), BuildError> {
     let bell = Arc::clone(&teller.bell);
     let ended = start(priority, make).map_err(|source| BuildError::Socket { what: "the engine's thread", source })?;
     tracing::info!(router = router.name, instances = settings.instances.len(), "running");
-    let lost = serve(&mut asks, &teller, &bell, ended).await;
+    let lost = serve(&mut asks, &teller, &bell, &indexes, ended).await;
     if lost.is_some() {
         // Nobody advertises them any more.
         for index in 0..settings.instances.len() {
@@ -115,8 +117,10 @@ async fn serve(
     asks: &mut tokio::sync::mpsc::Receiver<Ask>,
     teller: &Teller,
     bell: &Bell,
+    indexes: &[(String, u32)],
     mut ended: oneshot::Receiver<()>,
 ) -> Option<String> {
+    let mut lost = None;
     let mut terminate = signal(SignalKind::terminate()).expect("SIGTERM can be caught");
     let mut interrupt = signal(SignalKind::interrupt()).expect("SIGINT can be caught");
     let mut look = interval(sd_notify::watchdog_enabled().map_or(LOOK, |period| (period / 3).min(LOOK)));
@@ -124,7 +128,9 @@ async fn serve(
     loop {
         let signal = tokio::select! {
             biased;
-            end = &mut ended => return end.err().map(|_| "the engine stopped by its own mistake".to_owned()),
+            end = &mut ended => {
+                return lost.or_else(|| end.err().map(|_| "the engine stopped by its own mistake".to_owned()));
+            }
             _ = terminate.recv() => Signal::SIGTERM,
             _ = interrupt.recv() => Signal::SIGINT,
             Some(ask) = asks.recv() => {
@@ -134,6 +140,14 @@ async fn serve(
             _ = look.tick() => {
                 if clock::now().since(bell.turned()) < HANGS {
                     notify(&[NotifyState::Watchdog]);
+                }
+                // Sockets are bound to the old one; only a new start helps.
+                let anew = |name: &str, old| if_nametoindex(name).is_ok_and(|index| index != old);
+                if lost.is_none()
+                    && let Some((name, _)) = indexes.iter().find(|(name, index)| anew(name, *index))
+                {
+                    lost = Some(format!("`{name}` was removed and made anew"));
+                    teller.tell(Message::Stop);
                 }
                 continue;
             }
