@@ -1,18 +1,15 @@
 //! Judges `vrrp_instance`.
 
-use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::address::is_ipv6;
 use super::draft::{self, Instance, Table, Tracks};
-use super::judge::{Judge, fits, set, slug};
+use super::judge::{Judge, fits, set};
 use super::tree::Node;
 use super::verdict::Kind;
-use super::{SecretToWrite, notify, timing};
+use super::{notify, timing};
 use crate::config::check;
-use crate::config::router::instance::MOST_VIPS;
 use crate::config::router::shared;
-use crate::config::secret::Secret;
 use crate::config::settings::VrrpVersion;
 use crate::config::values;
 
@@ -285,188 +282,4 @@ impl Judge<'_> {
             }
         }
     }
-
-    /// The password, when there is one to send.
-    fn authentication(&mut self, node: &Node, version: VrrpVersion) -> Option<Secret<String>> {
-        let kind = node.last("auth_type").and_then(|child| child.word(1)).unwrap_or_default().to_ascii_uppercase();
-        if version == VrrpVersion::V3 {
-            let why = "version 3 has no authentication, and keepalived ignores it there too";
-            self.all_of(node, Kind::NotNeeded, why);
-            return None;
-        }
-        if kind == "AH" {
-            self.refused(node, "AH is not there; use auth_type PASS on all nodes, or an IPsec policy of the hosts");
-            return None;
-        }
-        self.carried(node, "its keys are below");
-        let mut password = None;
-        for child in node.children() {
-            self.no_block(child);
-            match child.keyword() {
-                "auth_type" if kind == "PASS" => self.carried(child, "implied by instance.password_file"),
-                "auth_type" => self.refused(child, "takes PASS or AH"),
-                "auth_pass" if kind != "PASS" => {
-                    self.refused(child, "is not sent without auth_type PASS, by keepalived neither; add that");
-                }
-                "auth_pass" => password = self.password(child),
-                // It may be the password itself.
-                _ => self.ledger.note(child.place, "?", Kind::NotSupported, "is no keyword of authentication"),
-            }
-        }
-        password
-    }
-
-    fn password(&mut self, node: &Node) -> Option<Secret<String>> {
-        let whole = node.word(1).unwrap_or_default();
-        let Some(first) =
-            whole.get(..whole.len().min(8)).filter(|first| !first.is_empty() && !first.chars().any(char::is_control))
-        else {
-            self.refused(node, "is empty, holds control characters, or is cut within a letter; use 1 to 8 plain ones");
-            return None;
-        };
-        if first.len() < whole.len() {
-            let why = format!("its first 8 of {} bytes, as keepalived sends them: instance.password_file", whole.len());
-            self.trap(node, Kind::Changed, why);
-        } else {
-            self.carried(node, "instance.password_file, a file with mode 0600");
-        }
-        Some(Secret::new(first.to_owned()))
-    }
-
-    /// What must hold of the whole, and between instances.
-    fn finish(&mut self, node: &Node, mut it: Instance, min_ttl: Option<u8>, password: Option<Secret<String>>) {
-        let lost = |judge: &mut Self, why: String| {
-            let why = format!("its instance is not carried over: {why}");
-            judge.ledger.lose(it.scope, &why);
-        };
-        let same = self.draft.instances.iter().find(|other| {
-            let overlap = match (it.peers.is_empty(), other.peers.is_empty()) {
-                (true, true) => true,
-                (false, false) => it.peers.iter().any(|peer| other.peers.contains(peer)),
-                _ => false,
-            };
-            it.interface == other.interface && it.vrid == other.vrid && overlap
-        });
-        if let Some(other) = same {
-            let why =
-                format!("`{}` has the same virtual_router_id on the same interface with the same peers", other.name);
-            return lost(self, why);
-        }
-        let mut seen: Vec<(Ipv4Addr, String)> = Vec::new();
-        for other in &self.draft.instances {
-            seen.extend(other.vips.iter().chain(&other.excluded).map(|vip| whose(vip, &other.interface)));
-        }
-        let mut doubled = Vec::new();
-        for list in [&mut it.vips, &mut it.excluded] {
-            list.retain(|vip| {
-                let this = whose(vip, &it.interface);
-                let fresh = !seen.contains(&this);
-                if fresh {
-                    seen.push(this)
-                } else {
-                    doubled.push((vip.place, vip.address))
-                }
-                fresh
-            });
-        }
-        for (place, address) in doubled {
-            self.ledger.note(place, &address.to_string(), Kind::NotSupported, "is an address that is there already");
-        }
-        if it.vips.len() > MOST_VIPS {
-            for vip in &it.vips[MOST_VIPS..] {
-                let why = format!(
-                    "moved to excluded_vips: an advert of harbor-ha carries {MOST_VIPS} at most; do it on all nodes"
-                );
-                self.ledger.note(vip.place, &vip.address.to_string(), Kind::NotSupported, why);
-            }
-            let rest = it.vips.split_off(MOST_VIPS);
-            it.excluded.splice(0..0, rest);
-        }
-        if it.excluded.len() > 1000 {
-            for vip in it.excluded.split_off(1000) {
-                self.ledger.note(vip.place, &vip.address.to_string(), Kind::NotSupported, "more than 1000 addresses");
-            }
-        }
-        self.ttl(node, &mut it, min_ttl);
-        if self.options.pair.is_some() && !node.has("nopreempt") {
-            self.changed(
-                node,
-                "the node with the higher priority does not take over when it returns; `harbor-ha switchover` does it",
-            );
-        }
-        self.defaults(&mut it);
-        if let Some(password) = password {
-            let stem = slug(&it.name, 40).unwrap_or_else(|| "instance".into());
-            let taken = |name: &str| self.draft.secrets.iter().any(|secret| secret.path.ends_with(name));
-            let mut name = format!("{stem}.password");
-            if taken(&name) {
-                name = format!("{stem}-{}.password", it.scope);
-            }
-            let path = self.options.secrets_dir.join(name);
-            it.main.set("password_file", draft::text(&path.to_string_lossy()));
-            self.draft.secrets.push(SecretToWrite { path, secret: password });
-        }
-        self.draft.instances.push(it);
-    }
-
-    fn ttl(&mut self, node: &Node, it: &mut Instance, min_ttl: Option<u8>) {
-        if it.peers.is_empty() {
-            if it.main.get("ttl").is_some_and(|ttl| ttl != "255") {
-                let place = node.last("unicast_ttl").map_or(node.place, |child| child.place);
-                self.ledger.note(
-                    place,
-                    "unicast_ttl",
-                    Kind::NotNeeded,
-                    "without peers the adverts are multicast, with 255",
-                );
-            }
-            it.main.remove("ttl");
-            if let Some(peers) = node.last("unicast_peer") {
-                self.trap(peers, Kind::Changed, "names no peer, so the adverts are multicast, as keepalived's");
-            }
-            return;
-        }
-        match (min_ttl, it.main.get("ttl")) {
-            (Some(least), _) => set(&mut it.main, "min_ttl", least),
-            // Who sends less than 255 has a router between the nodes.
-            (None, Some(ttl)) if ttl != "255" => it.main.set("min_ttl", "0".into()),
-            (None, _) => {
-                let place = node.last("unicast_peer").map_or(node.place, |peers| peers.place);
-                let why = "a TTL below 255 is refused, which keepalived takes; with a router between the nodes use min_ttl = 0";
-                self.ledger.note(place, "unicast_peer", Kind::Changed, why);
-            }
-        }
-    }
-
-    /// What the globals say where the instance does not.
-    fn defaults(&mut self, it: &mut Instance) {
-        for (key, value) in self.globals.main.iter() {
-            it.main.set_default(key, value);
-        }
-        if it.peers.is_empty() {
-            it.main.remove("check_source");
-        }
-        for (key, value) in self.globals.announce.iter() {
-            it.announce.set_default(key, value);
-        }
-        if self.globals.one_announcement {
-            it.announce.set("repeat", "1".into());
-            it.announce.set("delay", "\"0s\"".into());
-        }
-        if self.globals.rfc9568 && it.version == VrrpVersion::V3 {
-            it.main.set_default("checksum", "\"rfc9568\"");
-        }
-        if self.globals.priority_changes {
-            it.notify.set_default("priority_changes", "true");
-        }
-        // Said although it is the default: it is the first thing that one looks for.
-        it.main.set_default("preempt", "true");
-        if it.main.get("preempt") == Some("false") {
-            it.main.remove("preempt_delay");
-        }
-    }
-}
-
-fn whose(vip: &draft::Address, interface: &str) -> (Ipv4Addr, String) {
-    (vip.address, vip.interface.clone().unwrap_or_else(|| interface.to_owned()))
 }

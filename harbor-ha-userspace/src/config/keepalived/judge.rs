@@ -144,7 +144,9 @@ impl<'a> Judge<'a> {
     /// A word that is keepalived's elsewhere, or nowhere.
     pub(super) fn unknown(&mut self, node: &Node, known: &[&str]) {
         let word = node.keyword().to_owned();
-        let why = match crate::config::suggest::closest(&word, known.iter().copied()) {
+        // No keyword is that long, and comparing takes the product of both lengths.
+        let comparable = if word.len() <= 64 { known } else { &[] };
+        let why = match crate::config::suggest::closest(&word, comparable.iter().copied()) {
             Some(meant) if meant != word => format!("is no keyword here; was `{meant}` meant? keepalived ignores it"),
             _ if keywords::is_known(&word) => "is out of place here; keepalived ignores it, so remove it".to_owned(),
             _ => "is no keyword that harbor-ha knows; remove it, or see docs/migration.md".to_owned(),

@@ -3,10 +3,12 @@
 //! Pure: files that it includes and programs along the PATH come through [`Surroundings`]. Never panics, whatever the text
 //! is, and is bounded. Promises to the operator: no line is left out (`verdict`), and the TOML passes our own check, so
 //! every value is judged here by the same readers as there, and one that would not pass is told and not written.
-//! `source` reads lines, `tree` makes blocks of them, `globals`, `trackers`, `instance` and `notify` judge statements,
+//! `source` reads lines, `tree` makes blocks of them, `globals`, `trackers`, `instance` and `notify` judge statements, `whole`
+//! what must hold between them,
 //! `draft` holds what will be written, `write` writes it in one of the two forms.
 
 mod address;
+mod authentication;
 mod draft;
 mod globals;
 pub mod host;
@@ -19,6 +21,7 @@ mod timing;
 mod trackers;
 mod tree;
 mod verdict;
+mod whole;
 mod write;
 
 #[cfg(test)]

@@ -15,7 +15,8 @@ pub(super) struct Line {
     pub(super) text: String,
 }
 
-const MOST_LINES: usize = 50_000;
+/// A few hundred instances; some checks compare each with each.
+const MOST_LINES: usize = 20_000;
 const MOST_FILES: usize = 200;
 const MOST_BYTES: usize = 4 << 20;
 const DEEPEST_INCLUDE: usize = 16;
@@ -36,6 +37,8 @@ pub(super) struct Reader<'a> {
     /// Within one of them.
     within: bool,
     bytes: usize,
+    /// Bytes of `lines`, which definitions and repeats make more than the files'.
+    written: usize,
     /// Work done: bounds repeats within repeats, also those that leave no line.
     work: usize,
 }
@@ -52,6 +55,7 @@ impl<'a> Reader<'a> {
             long: BTreeSet::new(),
             within: false,
             bytes: 0,
+            written: 0,
             work: 0,
         }
     }
@@ -166,8 +170,9 @@ impl<'a> Reader<'a> {
     }
 
     fn push(&mut self, place: Place, text: String) {
-        if self.lines.len() >= MOST_LINES {
-            let why = format!("more than {MOST_LINES} lines; import the file in parts");
+        self.written += text.len();
+        if self.lines.len() >= MOST_LINES || self.written > 4 * MOST_BYTES {
+            let why = format!("more than {MOST_LINES} lines, or too long ones; import the file in parts");
             return self.ledger.note(place, first(&text), Kind::NotSupported, why);
         }
         self.lines.push(Line { place, text });

@@ -1,4 +1,5 @@
 //! What the daemon knows of the router form: checked values, no text. Made by [`crate::config::read`] only.
+// size: one list of types
 
 use std::fmt;
 use std::net::Ipv4Addr;
