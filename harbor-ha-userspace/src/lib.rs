@@ -1,19 +1,25 @@
 //! harbor-ha: the daemon and its command line. Rooms, and who may know whom:
 //!
 //! ```text
-//! core ◄ config ◄ observe ◄ kernel net pg witness ◄ daemon ◄ cli ◄ main
+//! vrrp ◄ core ◄ config ◄ observe ◄ kernel net pg witness ◄ daemon ◄ cli ◄ main
+//!                        program ◄ notify health         ◄
 //! ```
 //!
-//! `core` is pure; adapters do not import each other; `daemon::perform` is where actions meet adapters.
+//! `core` (a pair) and `vrrp` (a plain router) are pure; adapters do not import each other; `daemon::perform` and
+//! `daemon::router` are where actions meet adapters. `program` runs what others wrote, for the two rooms that do so.
 
 pub mod cli;
 pub mod config;
 pub mod core;
 pub mod daemon;
 pub mod fault;
+pub mod health;
 pub mod kernel;
 pub mod net;
+pub mod notify;
 pub mod observe;
 pub mod pg;
+pub mod program;
 pub mod store;
+pub mod vrrp;
 pub mod witness;

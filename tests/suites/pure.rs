@@ -86,6 +86,7 @@ fn our_advert_is_keepalived_s_byte_for_byte() {
     for (name, said) in captured() {
         let units = if said.version == 2 { Nanos::from_secs(1) } else { Nanos::from_millis(10) };
         let ours = Outgoing {
+            checksum: vrrp::Checksum::PseudoHeader,
             version: said.version,
             vrid: said.vrid,
             priority: said.priority,
@@ -360,6 +361,7 @@ fn what_is_written_is_read_back() {
         let version = 2 + random.below(2) as u8;
         let addresses: Vec<[u8; 4]> = (0..=random.below(ADDRESSES_MAX as u64 - 1)).map(|_| random.bytes()).collect();
         let outgoing = Outgoing {
+            checksum: vrrp::Checksum::PseudoHeader,
             version,
             vrid: random.byte(),
             priority: Priority(random.byte()),

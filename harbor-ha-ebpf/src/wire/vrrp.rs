@@ -118,6 +118,25 @@ const fn pseudo(sum: u32, length: u16, source: [u8; 4], destination: [u8; 4]) ->
     sum + super::ipv4::VRRP as u32 + length as u32
 }
 
+/// What the checksum of version 3 covers. Version 2 has one form (RFC 3768 §5.3.8).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Checksum {
+    /// A pseudo header too: RFC 5798 §5.2.8, as keepalived, tcpdump and others read it.
+    #[default]
+    PseudoHeader,
+    /// The message alone (RFC 9568 §5.2.8); keepalived's `v3_checksum_as_v2`.
+    Rfc9568,
+}
+
+/// Whether a message has this form of the checksum, for those who ask for one: [`parse`] takes both.
+pub fn has_checksum(form: Checksum, message: &[u8], source: [u8; 4], destination: [u8; 4]) -> bool {
+    let sum = checksum::add_bytes(0, message);
+    checksum::is_valid(match form {
+        Checksum::PseudoHeader => pseudo(sum, message.len() as u16, source, destination),
+        Checksum::Rfc9568 => sum,
+    })
+}
+
 /// What to put into an advert.
 #[derive(Clone, Copy, Debug)]
 pub struct Outgoing<'a> {
@@ -133,11 +152,11 @@ pub struct Outgoing<'a> {
     pub addresses: &'a [[u8; 4]],
     /// v2: the zero-filled password, if there is one.
     pub password: Option<[u8; 8]>,
+    /// v3: what its checksum covers.
+    pub checksum: Checksum,
 }
 
 /// Writes an advert into `buffer` and returns its length.
-///
-/// The v3 checksum has the pseudo header: keepalived, the peer that there is, refuses one without it.
 pub fn emit(advert: &Outgoing<'_>, source: [u8; 4], destination: [u8; 4], buffer: &mut [u8; LENGTH_MAX]) -> usize {
     let addresses = &advert.addresses[..advert.addresses.len().min(ADDRESSES_MAX)];
     buffer.fill(0);
@@ -159,9 +178,37 @@ pub fn emit(advert: &Outgoing<'_>, source: [u8; 4], destination: [u8; 4], buffer
         buffer[4..6].copy_from_slice(&(advert.interval & Centis::MAX).to_be_bytes());
     }
     let mut sum = checksum::add_bytes(0, &buffer[..length]);
-    if advert.version == 3 {
+    if advert.version == 3 && matches!(advert.checksum, Checksum::PseudoHeader) {
         sum = pseudo(sum, length as u16, source, destination);
     }
     buffer[6..8].copy_from_slice(&checksum::finish(sum).to_be_bytes());
     length
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_form_of_the_checksum_is_read_and_told_from_the_other() {
+        let (source, destination) = ([10, 0, 0, 1], [10, 0, 0, 2]);
+        for form in [Checksum::PseudoHeader, Checksum::Rfc9568] {
+            let outgoing = Outgoing {
+                version: 3,
+                vrid: 51,
+                priority: Priority(100),
+                interval: 100,
+                addresses: &[[10, 0, 0, 9]],
+                password: None,
+                checksum: form,
+            };
+            let mut buffer = [0; LENGTH_MAX];
+            let length = emit(&outgoing, source, destination, &mut buffer);
+            let message = &buffer[..length];
+            assert!(parse(Cursor::new(message), length as u16, source, destination).is_ok());
+            for asked in [Checksum::PseudoHeader, Checksum::Rfc9568] {
+                assert_eq!(has_checksum(asked, message, source, destination), asked == form);
+            }
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use super::{NOT_PERMITTED, UNAVAILABLE, WithConfig};
-use crate::config::Settings;
+use crate::config::{Configuration, Settings, router};
 use crate::kernel::findings::CAPABILITIES;
 use crate::kernel::{self, Host, Level};
 use crate::pg::{self, Pg};
@@ -28,19 +28,23 @@ struct Line {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, ExitCode> {
-    let settings = arguments.with.load()?;
+    let (configuration, verdicts) = arguments.with.any()?;
     let mut lines = vec![Line {
         level: Level::Ok,
         subject: "configuration".to_owned(),
         text: format!("{} is complete", arguments.with.config.display()),
     }];
-    let host = Host::look(&settings);
-    lines.extend(kernel::findings(&settings, &host).into_iter().map(|finding| Line {
-        level: finding.level,
-        subject: finding.subject.to_owned(),
-        text: finding.text,
+    lines.extend(super::losses(&verdicts).map(|lost| Line {
+        level: Level::Warning,
+        subject: "keepalived.conf".to_owned(),
+        text: format!("line {}, {}: {}", lost.line, lost.keyword, lost.why),
     }));
-    lines.extend(super::block_on(postgres(&settings)));
+    match configuration {
+        Configuration::Pair(settings) => lines.extend(pair(&settings)),
+        Configuration::Router(settings) => {
+            lines.extend(on_host(router::host::findings(&settings, &router::host::System)));
+        }
+    }
     let worst = lines.iter().map(|line| line.level).max().unwrap_or(Level::Ok);
     if arguments.json {
         println!("{}", serde_json::to_string(&lines).expect("lines are plain text"));
@@ -52,6 +56,30 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, ExitCode> {
         Level::Error => Err(ExitCode::from(if denied { NOT_PERMITTED } else { UNAVAILABLE })),
         Level::Ok | Level::Warning => Ok(ExitCode::SUCCESS),
     }
+}
+
+fn pair(settings: &Settings) -> Vec<Line> {
+    let host = Host::look(settings);
+    let found = kernel::findings(settings, &host).into_iter();
+    let mut lines: Vec<_> = found
+        .map(|finding| Line { level: finding.level, subject: finding.subject.to_owned(), text: finding.text })
+        .collect();
+    let (trackers, track, notify) = (&settings.trackers, &settings.track, &settings.notify);
+    lines.extend(on_host(router::host::findings_of_pair(trackers, track, notify, &router::host::System)));
+    lines.extend(super::block_on(postgres(settings)));
+    lines
+}
+
+fn on_host(findings: Vec<router::host::Finding>) -> impl Iterator<Item = Line> {
+    findings.into_iter().map(|finding| Line {
+        level: match finding.level {
+            router::host::Level::Ok => Level::Ok,
+            router::host::Level::Warning => Level::Warning,
+            router::host::Level::Error => Level::Error,
+        },
+        subject: finding.subject,
+        text: finding.text,
+    })
 }
 
 fn print(lines: &[Line]) {

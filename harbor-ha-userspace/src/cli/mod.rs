@@ -1,6 +1,6 @@
 //! The command line: one file per command.
 //!
-//! Exit status, after `sysexits.h`: 0 well; 64 wrong arguments; 69 something that is needed is not there; 70 our own
+//! Exit status, after `sysexits.h`: 0 well; 3 an import lost something; 64 wrong arguments; 69 something that is needed is not there; 70 our own
 //! mistake; 73 a file cannot be made; 75 another daemon runs; 77 not permitted; 78 wrong configuration.
 
 mod check;
@@ -8,6 +8,7 @@ mod detach;
 mod failover;
 mod follow;
 mod hold;
+mod import;
 mod pause;
 mod reinit;
 mod run;
@@ -19,8 +20,11 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{self, Settings};
+use crate::config::keepalived::{Kind, Verdict, host};
+use crate::config::{self, Configuration, Settings};
 
+/// An import wrote a configuration, and not all of the old one is in it.
+pub const LOST: u8 = 3;
 /// Wrong arguments.
 pub const USAGE: u8 = 64;
 /// Something that is needed is not there.
@@ -37,7 +41,7 @@ pub const CONFIG: u8 = 78;
 #[command(
     name = "harbor-ha",
     version,
-    after_help = "Exit status: 0 well, 64 wrong arguments, 69 something needed is not there, 70 our own mistake, \
+    after_help = "Exit status: 0 well, 3 an import lost something, 64 wrong arguments, 69 something needed is not there, 70 our own mistake, \
                   73 a file cannot be made, 75 another daemon runs, 77 not permitted, 78 wrong configuration."
 )]
 struct Arguments {
@@ -51,6 +55,8 @@ enum Command {
     Run(WithConfig),
     /// Look at the configuration and at this host; change nothing.
     Check(check::Arguments),
+    /// Make our configuration from keepalived's, and say what becomes of each line.
+    Import(import::Arguments),
     /// Show what the running daemon sees and does.
     Status(status::Arguments),
     /// Hand the service to the other node and stay as its standby.
@@ -72,7 +78,7 @@ enum Command {
 /// The configuration file.
 #[derive(Debug, clap::Args)]
 pub struct WithConfig {
-    /// Configuration file; packaging/harbor-ha.toml explains every key.
+    /// Configuration file; packaging/harbor-ha.toml explains every key. `run` and `check` take a keepalived.conf too.
     #[arg(long, default_value = "/etc/harbor-ha/harbor-ha.toml")]
     pub config: PathBuf,
 }
@@ -80,11 +86,28 @@ pub struct WithConfig {
 impl WithConfig {
     /// Reads it, or says everything that is wrong with it.
     fn load(&self) -> Result<Settings, ExitCode> {
-        config::load(&self.config).map_err(|problems| {
-            eprintln!("{problems}");
-            ExitCode::from(if problems.are_denials() { NOT_PERMITTED } else { CONFIG })
-        })
+        config::load(&self.config).map_err(refused)
     }
+
+    /// Reads it, of whatever form, keepalived's too, and then with what became of its lines.
+    fn any(&self) -> Result<(Configuration, Vec<Verdict>), ExitCode> {
+        let text = || host::read(&self.config).unwrap_or_default();
+        let read = match host::is_keepalived(&self.config, text) {
+            true => host::load(&self.config),
+            false => config::read(&self.config).map(|found| (found, Vec::new())),
+        };
+        read.map_err(refused)
+    }
+}
+
+fn refused(problems: config::Problems) -> ExitCode {
+    eprintln!("{problems}");
+    ExitCode::from(if problems.are_denials() { NOT_PERMITTED } else { CONFIG })
+}
+
+/// What a keepalived.conf that runs as it is loses, and where it is understood in another way.
+fn losses(verdicts: &[Verdict]) -> impl Iterator<Item = &Verdict> {
+    verdicts.iter().filter(|it| it.keyword != "}" && (it.kind == Kind::NotSupported || it.trap))
 }
 
 /// Runs the command of the process's arguments.
@@ -100,6 +123,7 @@ pub fn main() -> ExitCode {
     let result = match &arguments.command {
         Command::Run(with) => run::run(with),
         Command::Check(arguments) => check::run(arguments),
+        Command::Import(arguments) => import::run(arguments),
         Command::Status(arguments) => status::run(arguments),
         Command::Switchover(with) => switchover::run(with),
         Command::Failover(arguments) => failover::run(arguments),

@@ -6,6 +6,7 @@ use tracing_appender::non_blocking::NonBlockingBuilder;
 use tracing_subscriber::EnvFilter;
 
 use super::WithConfig;
+use crate::config::Configuration;
 use crate::daemon;
 use crate::net::realtime::raise_workers;
 
@@ -16,7 +17,10 @@ const WORKERS: usize = 2;
 const LINES_MAX: usize = 10_000;
 
 pub(super) fn run(with: &WithConfig) -> Result<ExitCode, ExitCode> {
-    let settings = with.load()?;
+    let (configuration, verdicts) = with.any()?;
+    for lost in super::losses(&verdicts) {
+        eprintln!("harbor-ha: {}:{}: {}: {}", lost.file.display(), lost.line, lost.keyword, lost.why);
+    }
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());
     // A disk or a journal that takes no line for a second would make a hung daemon of this one: a thread of its own
@@ -24,13 +28,21 @@ pub(super) fn run(with: &WithConfig) -> Result<ExitCode, ExitCode> {
     let (lines, _flushes_at_the_end) =
         NonBlockingBuilder::default().buffered_lines_limit(LINES_MAX).thread_name("log").finish(std::io::stderr());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(lines).with_ansi(colour).init();
+    // A router's machine has a thread of its own; of a pair it is the loop.
+    let priority = match &configuration {
+        Configuration::Pair(settings) => settings.realtime.priority,
+        Configuration::Router(_) => 0,
+    };
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    runtime.worker_threads(WORKERS).on_thread_start(raise_workers(WORKERS, settings.realtime.priority));
+    runtime.worker_threads(WORKERS).on_thread_start(raise_workers(WORKERS, priority));
     let runtime = runtime.enable_all().build();
     let runtime = runtime.expect("threads and an epoll descriptor");
     let result = runtime.block_on(async {
         // As a task, so that the loop runs on a worker beside the connections it waits for.
-        tokio::spawn(daemon::run(settings)).await
+        match configuration {
+            Configuration::Pair(settings) => tokio::spawn(daemon::run(*settings)).await,
+            Configuration::Router(settings) => tokio::spawn(daemon::router::run(*settings)).await,
+        }
     });
     // Tasks that still wait on a server must not hold the end up.
     runtime.shutdown_background();

@@ -14,9 +14,13 @@ use super::check_lease;
 use super::check_observe;
 use super::check_postgres;
 use super::reader::{Document, Section};
+use super::router::shared::{self, Known};
 use super::secret::Secret;
 use super::settings::{Announce, Node, Pulse, Realtime, Settings, Vip, Vrrp, VrrpVersion, XdpMode};
 use super::values::{self, Reading, boolean, duration, host_address, integer, show};
+
+/// The tables that only a pair has.
+pub(super) const OF_PAIR: [&str; 6] = ["node", "vrrp", "pulse", "lease", "witness", "postgres"];
 
 /// The settings, or `None` with at least one problem noted.
 pub(super) fn settings<'a>(document: &'a Document<'a>) -> Option<Settings> {
@@ -34,6 +38,11 @@ pub(super) fn settings<'a>(document: &'a Document<'a>) -> Option<Settings> {
     let observe = check_observe::observe(&document.section("observe"), node.as_ref(), postgres.as_ref());
     let kernel = kernel(&document.section("kernel"));
     let (xdp_mode, cgroup) = kernel.unzip();
+    let trackers = shared::trackers(document);
+    let mail = shared::mail(&document.section("mail"));
+    let known = Known::new(trackers.as_ref(), mail.as_ref());
+    let track = shared::track(&document.section("track"), known.as_ref());
+    let notify = shared::notify(&document.section("notify"), known.as_ref());
     Some(Settings {
         node: node?,
         vrrp: vrrp?,
@@ -46,6 +55,10 @@ pub(super) fn settings<'a>(document: &'a Document<'a>) -> Option<Settings> {
         observe: observe?,
         xdp_mode: xdp_mode?,
         cgroup: cgroup?,
+        trackers: trackers?,
+        track: track?,
+        notify: notify?,
+        mail: mail?,
     })
 }
 
@@ -126,7 +139,7 @@ pub(super) fn fits_socket(section: &Section<'_>, key: &str, socket: &Path) {
     }
 }
 
-fn instance(value: &DeValue<'_>) -> Reading<String> {
+pub(super) fn instance(value: &DeValue<'_>) -> Reading<String> {
     let text = values::string(value)?;
     let fits = |text: &str| {
         (1..=32).contains(&text.len()) && text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
@@ -141,7 +154,7 @@ fn instance(value: &DeValue<'_>) -> Reading<String> {
 }
 
 /// What the kernel takes for a name (`dev_valid_name`).
-fn interface(value: &DeValue<'_>) -> Reading<String> {
+pub(super) fn interface(value: &DeValue<'_>) -> Reading<String> {
     let text = values::line(value)?;
     if let Some((device, _)) = text.split_once(':') {
         return Err(format!("{text:?} is an alias, and packets arrive on the interface itself; use {device:?}"));
@@ -216,7 +229,7 @@ fn vrrp(section: &Section<'_>, without_pulses: bool, with_postgres: bool) -> Opt
     })
 }
 
-fn version(value: &DeValue<'_>) -> Reading<VrrpVersion> {
+pub(super) fn version(value: &DeValue<'_>) -> Reading<VrrpVersion> {
     Ok(if integer(value, 2..=3u8)? == 2 { VrrpVersion::V2 } else { VrrpVersion::V3 })
 }
 
@@ -228,7 +241,7 @@ fn priority(value: &DeValue<'_>) -> Reading<Priority> {
 }
 
 /// VRRPv2 counts whole seconds in one byte (RFC 3768 §5.3.7).
-fn interval_v2(value: &DeValue<'_>) -> Reading<Duration> {
+pub(super) fn interval_v2(value: &DeValue<'_>) -> Reading<Duration> {
     let second = Duration::from_secs(1);
     let length = duration(value, second..=255 * second)?;
     if length.subsec_nanos() == 0 {
@@ -239,7 +252,7 @@ fn interval_v2(value: &DeValue<'_>) -> Reading<Duration> {
 }
 
 /// VRRPv3 counts hundredths of a second in twelve bits (RFC 9568 §5.2.7).
-fn interval_v3(value: &DeValue<'_>) -> Reading<Duration> {
+pub(super) fn interval_v3(value: &DeValue<'_>) -> Reading<Duration> {
     let step = Duration::from_millis(10);
     let length = duration(value, step..=4095 * step)?;
     if length.as_nanos().is_multiple_of(step.as_nanos()) {
@@ -250,7 +263,7 @@ fn interval_v3(value: &DeValue<'_>) -> Reading<Duration> {
 }
 
 /// PASS authentication: eight bytes, zero-filled (RFC 2338 §5.3.10).
-fn pass(section: &Section<'_>, password: &Secret<String>) -> Option<Secret<[u8; 8]>> {
+pub(super) fn pass(section: &Section<'_>, password: &Secret<String>) -> Option<Secret<[u8; 8]>> {
     let bytes = password.reveal().as_bytes();
     let mut padded = [0; 8];
     match padded.get_mut(..bytes.len()) {
@@ -328,7 +341,7 @@ fn announce(section: &Section<'_>) -> Option<Announce> {
     Some(Announce { repeat: repeat?, delay: delay?, refresh: refresh?, refresh_repeat: refresh_repeat? })
 }
 
-fn realtime(section: &Section<'_>) -> Option<Realtime> {
+pub(super) fn realtime(section: &Section<'_>) -> Option<Realtime> {
     let priority = section.or("priority", 50, |value| integer(value, 0..=99u8));
     let lock_memory = section.or("lock_memory", true, boolean);
     Some(Realtime { priority: priority?, lock_memory: lock_memory? })

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use harbor_ha_ebpf::units::{Priority, Vrid};
 
+use super::router::settings::{Mail, Notify, Track, Trackers};
 use super::secret::Secret;
 
 /// Everything one node needs to know.
@@ -36,6 +37,14 @@ pub struct Settings {
     pub xdp_mode: XdpMode,
     /// `[kernel]`: the control group whose sockets the gate guards; `None`: the root of the hierarchy.
     pub cgroup: Option<PathBuf>,
+    /// `[[script]] [[process]] [[file]]`
+    pub trackers: Trackers,
+    /// `[track]`
+    pub track: Track,
+    /// `[notify]`
+    pub notify: Notify,
+    /// `[mail]`
+    pub mail: Option<Mail>,
 }
 
 /// Who this node is and where its things live.

@@ -27,8 +27,12 @@ pub(super) fn distance(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
-/// What a word of `keepalived.conf` is called here; people move over with their old file in hand.
-pub(super) fn from_keepalived(word: &str) -> Option<&'static str> {
+/// What a word of `keepalived.conf` is called here; people move over with their old file in hand. `plain`: in the form
+/// without a pair.
+pub(super) fn from_keepalived(word: &str, plain: bool) -> Option<&'static str> {
+    if plain {
+        return of_instance(word);
+    }
     Some(match word {
         "advert_int" => "use vrrp.advert_interval, with a unit",
         "auth_pass" => "use vrrp.password_file or vrrp.password_env",
@@ -46,6 +50,32 @@ pub(super) fn from_keepalived(word: &str) -> Option<&'static str> {
         "virtual_router_id" => "use vrrp.vrid",
         "vrrp_instance" => "use node.instance",
         "vrrp_version" => "use vrrp.version",
+        _ => return None,
+    })
+}
+
+/// Where a router's instance has it.
+fn of_instance(word: &str) -> Option<&'static str> {
+    Some(match word {
+        "advert_int" => "use instance.advert_interval, with a unit",
+        "auth_pass" => "use instance.password_file or instance.password_env",
+        "auth_type" => "leave it out; instance.password_file implies PASS",
+        "garp_master_delay" | "vrrp_garp_master_delay" => "use instance.announce.delay",
+        "garp_master_refresh" | "vrrp_garp_master_refresh" => "use instance.announce.refresh",
+        "garp_master_refresh_repeat" | "vrrp_garp_master_refresh_repeat" => "use instance.announce.refresh_repeat",
+        "garp_master_repeat" | "vrrp_garp_master_repeat" => "use instance.announce.repeat",
+        "nopreempt" => "use instance.preempt = false",
+        "unicast_peer" => "use instance.peers",
+        "unicast_src_ip" | "mcast_src_ip" => "use instance.source",
+        "virtual_ipaddress" => "use instance.vips",
+        "virtual_ipaddress_excluded" => "use instance.excluded_vips",
+        "virtual_router_id" => "use instance.vrid",
+        "vrrp_instance" => "use [[instance]] with a name",
+        "vrrp_script" => "use [[script]] with a name",
+        "vrrp_sync_group" => "use [[group]] with a name",
+        "vrrp_version" => "use instance.version",
+        "notify_master" | "notify_backup" | "notify_fault" | "notify_stop" => "use [instance.notify]",
+        "track_interface" | "track_script" | "track_process" | "track_file" => "use [instance.track]",
         _ => return None,
     })
 }

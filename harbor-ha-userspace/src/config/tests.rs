@@ -9,7 +9,7 @@ use super::secret::Secret;
 use super::settings::{Settings, VrrpVersion};
 use super::*;
 
-mod example;
+pub(super) mod example;
 mod lease;
 mod limits;
 mod observe;
@@ -17,7 +17,7 @@ mod secrets;
 
 /// A host that exists only here.
 #[derive(Default)]
-struct Fake {
+pub(super) struct Fake {
     files: BTreeMap<PathBuf, (u32, Vec<u8>)>,
     variables: BTreeMap<String, String>,
 }
@@ -25,11 +25,11 @@ struct Fake {
 const KEY: &str = "00112233445566778899aabbccddeeff";
 
 impl Fake {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self::default().file("/etc/harbor-ha/pulse.key", 0o600, format!("{KEY}\n"))
     }
 
-    fn file(mut self, path: &str, mode: u32, content: impl AsRef<[u8]>) -> Self {
+    pub(super) fn file(mut self, path: &str, mode: u32, content: impl AsRef<[u8]>) -> Self {
         self.files.insert(path.into(), (mode, content.as_ref().to_owned()));
         self
     }

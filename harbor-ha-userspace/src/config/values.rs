@@ -39,6 +39,29 @@ where
     T::try_from(number).map_err(|_| outside())
 }
 
+/// A whole number within `range`, which may be below zero.
+pub(super) fn signed(value: &DeValue<'_>, range: RangeInclusive<i32>) -> Reading<i32> {
+    let (low, high) = (*range.start(), *range.end());
+    let DeValue::Integer(digits) = value else {
+        return Err(match value {
+            DeValue::String(text) if text.trim().parse::<i32>().is_ok() => {
+                format!("{text:?} is a string; use {}, without quotes", text.trim())
+            }
+            other => wrong_type(other, &format!("a whole number from {low} to {high}")),
+        });
+    };
+    let outside = || format!("{digits} is outside {low} to {high}");
+    let number = i128::from_str_radix(digits.as_str(), digits.radix()).map_err(|_| outside())?;
+    let number = i32::try_from(number).map_err(|_| outside())?;
+    if number < low {
+        return Err(format!("{}; use {low} or more", outside()));
+    }
+    if number > high {
+        return Err(format!("{}; use {high} or less", outside()));
+    }
+    Ok(number)
+}
+
 /// `true` or `false`.
 pub(super) fn boolean(value: &DeValue<'_>) -> Reading<bool> {
     match value {

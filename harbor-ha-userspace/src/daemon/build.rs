@@ -65,6 +65,24 @@ pub enum BuildError {
         /// What is there.
         found: String,
     },
+    /// There is nothing that adverts could come from.
+    #[error(
+        "`{interface}` has no address that the adverts of instance `{instance}` could come from; give it one, or set `source`"
+    )]
+    NoAddress {
+        /// The interface.
+        interface: String,
+        /// Whose.
+        instance: String,
+    },
+    /// Scripts, mail: what others shall do.
+    #[error("{what}: {why}")]
+    Outside {
+        /// What it is about.
+        what: String,
+        /// What is wrong.
+        why: String,
+    },
     /// This process may not what the daemon must.
     #[error("not permitted: {}; run as root, or give the service these capabilities", list(.0))]
     Capabilities(Vec<(Capability, &'static str)>),
@@ -98,7 +116,12 @@ impl BuildError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Running { .. } => 75,
-            Self::Interface(_) | Self::Address { .. } | Self::Postgres(_) | Self::Lost(_) => 69,
+            Self::Interface(_)
+            | Self::Address { .. }
+            | Self::NoAddress { .. }
+            | Self::Outside { .. }
+            | Self::Postgres(_)
+            | Self::Lost(_) => 69,
             Self::Capabilities(_) => 77,
             Self::Socket { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => 77,
             Self::Kernel(error) if error.is_denied() => 77,
@@ -274,7 +297,7 @@ fn flows(settings: &Settings, boot: u64) -> Option<Flows> {
 }
 
 /// One daemon per instance and host.
-fn lock(path: &Path, instance: &str) -> Result<Flock<File>, BuildError> {
+pub(super) fn lock(path: &Path, instance: &str) -> Result<Flock<File>, BuildError> {
     let failed = |source| BuildError::File { path: path.to_owned(), source };
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(path).map_err(failed)?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock)

@@ -55,7 +55,12 @@ const LINE_MAX: u64 = 4096;
 
 /// Where the socket of an instance is.
 pub fn socket_path(node: &Node) -> PathBuf {
-    node.runtime_dir.join(format!("{}.sock", node.instance))
+    socket_path_of(&node.runtime_dir, &node.instance)
+}
+
+/// The same, for any form of configuration.
+pub fn socket_path_of(runtime_dir: &Path, name: &str) -> PathBuf {
+    runtime_dir.join(format!("{name}.sock"))
 }
 
 /// Listens; root only, as its requests move a service.

@@ -17,9 +17,10 @@ mod control;
 mod monitor;
 mod perform;
 mod repeated;
+pub mod router;
 mod run;
 mod witness;
 
 pub use build::{BuildError, rules};
-pub use control::{Request, ask, socket_path};
+pub use control::{Request, ask, socket_path, socket_path_of};
 pub use run::run;

@@ -67,6 +67,7 @@ impl Adverts {
     /// What the kernel says; the next advert is another try.
     pub fn send(&self, priority: Priority) -> io::Result<()> {
         let advert = vrrp::Outgoing {
+            checksum: vrrp::Checksum::PseudoHeader,
             version: self.version,
             vrid: self.vrid,
             priority,

@@ -49,7 +49,7 @@ impl Announcer {
 }
 
 /// `sockaddr_ll` of an interface.
-fn link_address(if_index: u32) -> SockAddr {
+pub(super) fn link_address(if_index: u32) -> SockAddr {
     let address = libc::sockaddr_ll {
         sll_family: libc::AF_PACKET as u16,
         sll_protocol: ethernet::ARP.to_be(),

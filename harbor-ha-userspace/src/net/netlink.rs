@@ -57,6 +57,19 @@ pub struct Interface {
     pub mac: [u8; 6],
 }
 
+/// An address of a router, and how it is put up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The address.
+    pub address: Ipv4Addr,
+    /// Its prefix.
+    pub prefix: u8,
+    /// `eth0:1`, for tools that know addresses by such names.
+    pub label: Option<String>,
+    /// rtnetlink's number.
+    pub scope: u8,
+}
+
 /// What was seen of the interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Seen {
@@ -217,6 +230,30 @@ impl Interface {
             Ok(done) => done.map_err(|source| NetlinkError::Refused { what: what(), source }),
             Err(_) => Err(NetlinkError::Silent { what: what() }),
         }
+    }
+
+    /// Puts an address on the interface; whether it was not there.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's refusal.
+    pub async fn put(&self, place: &Place) -> Result<bool, NetlinkError> {
+        let mut request = self.handle.address().add(self.index, place.address.into(), place.prefix);
+        let message = request.message_mut();
+        message.header.scope = place.scope.into();
+        message.attributes.extend(place.label.clone().map(AddressAttribute::Label));
+        let what = || format!("cannot add {}/{} to `{}`", place.address, place.prefix, self.name);
+        match timeout(ANSWER, request.execute()).await {
+            Ok(Ok(())) => Ok(true),
+            Ok(Err(rtnetlink::Error::NetlinkError(error))) if error.raw_code() == -libc::EEXIST => Ok(false),
+            Ok(Err(source)) => Err(NetlinkError::Refused { what: what(), source }),
+            Err(_) => Err(NetlinkError::Silent { what: what() }),
+        }
+    }
+
+    /// Its name when it was found.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Takes an address off the interface; one that is not there is fine.

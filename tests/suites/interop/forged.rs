@@ -51,6 +51,7 @@ impl Sender {
 fn advert(lab: &Lab, change: impl FnOnce(&mut Outgoing<'_>)) -> Vec<u8> {
     let addresses = [[10, 77, 0, 100]];
     let mut advert = Outgoing {
+        checksum: vrrp::Checksum::PseudoHeader,
         version: 2,
         vrid: 51,
         // The strongest there is: whoever believes it stands down.

@@ -4,6 +4,7 @@
 
 mod forged;
 mod keepalived;
+mod router;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

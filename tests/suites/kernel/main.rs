@@ -189,6 +189,7 @@ fn frame(header: &Header, payload: &[u8]) -> Vec<u8> {
 fn advert_bytes(version: u8, change: impl FnOnce(&mut Outgoing<'_>)) -> Vec<u8> {
     let addresses = [VIP];
     let mut advert = Outgoing {
+        checksum: vrrp::Checksum::PseudoHeader,
         version,
         vrid: 51,
         priority: Priority(100),

@@ -67,17 +67,28 @@ fn each_secret_of_the_example_can_be_uncommented() {
     assert_eq!(settings.postgres.unwrap().replication_password.unwrap().reveal(), "y");
 }
 
-/// With the table that comes whole behind `#`, and without what it replaces.
-fn with_witness(wanted: impl Fn(&str) -> bool) -> String {
-    let behind = |line: &str| {
+/// Whether `line` opens a table, whole behind `#` or not, and its name.
+fn opens(line: &str) -> Option<&str> {
+    let rest = line.strip_prefix('#').unwrap_or(line);
+    Some(rest.strip_prefix('[')?.trim_start_matches('[').split(']').next().unwrap_or_default())
+}
+
+/// With what stands behind `#` without a blank, where it is `wanted` by its table and text.
+fn uncommented_tables(wanted: impl Fn(&str, &str) -> bool) -> String {
+    let mut table = "";
+    let mut lines = String::new();
+    for line in EXAMPLE.lines() {
+        table = opens(line).unwrap_or(table);
         let rest = line.strip_prefix('#').filter(|rest| rest.starts_with(|c: char| c == '[' || c.is_ascii_lowercase()));
-        rest.filter(|rest| wanted(rest)).map(str::to_owned)
-    };
-    let line = |line: &str| match line.strip_prefix("isolated") {
-        Some(_) => String::new(),
-        None => behind(line).unwrap_or_else(|| line.to_owned()),
-    };
-    EXAMPLE.lines().map(|text| line(text) + "\n").collect()
+        lines += rest.filter(|rest| wanted(table, rest)).unwrap_or(line);
+        lines.push('\n');
+    }
+    lines
+}
+
+/// With the witness, and without what it replaces.
+fn with_witness(wanted: impl Fn(&str) -> bool) -> String {
+    uncommented_tables(|table, rest| table == "witness" && wanted(rest)).replace("\nisolated", "\n# isolated")
 }
 
 fn with_whole_witness() -> String {
@@ -94,18 +105,42 @@ fn the_witness_of_the_example_can_be_uncommented_and_shows_the_defaults() {
 }
 
 #[test]
+fn what_is_tracked_and_told_can_be_uncommented() {
+    let host = Fake::new().file("/etc/harbor-ha/mail.password", 0o600, "x");
+    let settings = parse(&uncommented_tables(|table, _| table != "witness"), &host).unwrap();
+    assert_eq!(settings.track.scripts[0].name, "chk_harbor");
+    assert_eq!(settings.track.files[0].weight, -10);
+    assert!(settings.notify.master.is_some() && settings.notify.mail);
+    assert_eq!(settings.trackers.processes[0].process, "harbor_core");
+    assert_eq!(settings.mail.unwrap().login.unwrap().password.reveal(), "x");
+}
+
+#[test]
 fn each_key_of_the_code_is_in_the_example_and_in_its_table() {
-    let text = with_witness(|_| true);
+    let text = uncommented_tables(|_, _| true).replace("\nisolated", "\n# isolated");
     let root = DeTable::parse(&text).unwrap();
-    let host = Fake::new().file("/etc/harbor-ha/witness.password", 0o600, "x");
+    let host = Fake::new().file("/etc/harbor-ha/witness.password", 0o600, "x").file(
+        "/etc/harbor-ha/mail.password",
+        0o600,
+        "x",
+    );
     let document = Document::new(&text, root.get_ref(), &host);
     check::settings(&document).unwrap();
     // Not asked for beside a witness, and there.
     assert!(EXAMPLE.contains("\nisolated = "));
     for (section, key) in document.keys().into_iter().filter(|(_, key)| key != "isolated") {
-        let (_, rest) =
-            text.split_once(&format!("\n[{section}]\n")).unwrap_or_else(|| panic!("[{section}] is missing"));
-        let table = rest.split("\n[").next().unwrap();
-        assert!(table.contains(&key), "`{key}` is missing under [{section}]");
+        assert!(shows(&text, section, &key), "`{key}` is missing under [{section}]");
+    }
+}
+
+/// Whether the table of that class has the key; a table within a line is looked for everywhere.
+pub(in crate::config) fn shows(text: &str, class: &str, key: &str) -> bool {
+    if text.contains(&format!("\n[{class}.{key}]\n")) {
+        return true;
+    }
+    let header = crate::config::reader::header(class);
+    match text.split_once(&format!("\n{header}\n")) {
+        Some((_, rest)) => rest.split("\n[").next().unwrap_or_default().contains(key),
+        None => text.contains(&format!("{{ {key} = ")) || text.contains(&format!(", {key} = ")),
     }
 }

@@ -1,0 +1,179 @@
+//! The status of a router as text: one line for each instance, and below it what is not as it should be.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+use super::words::age;
+
+/// The columns.
+const HEAD: [&str; 7] = ["INSTANCE", "STATE", "SINCE", "PRIORITY", "MASTER", "ADVERTS", "ADDRESSES"];
+
+/// Renders the JSON answer of the status socket. The width is the longest line's: rows are not wrapped.
+pub fn render(status: &Value, _width: Option<usize>) -> String {
+    let now = status["now_ns"].as_u64().unwrap_or(0);
+    let mut text = String::new();
+    let mut put = |line: String| {
+        let _infallible = writeln!(text, "{}", line.trim_end());
+    };
+    put(format!("router {} (harbor-ha {})", word(&status["instance"]), word(&status["version"])));
+    put(format!("scheduling {}; {}", word(&status["realtime"]), word(&status["memory"])));
+    if let Some(until) = status["silent_until_ns"].as_u64().filter(|&until| until > now) {
+        put(format!("SILENT for {} more: a start-up delay", age(until - now)));
+    }
+    put(String::new());
+    let instances = list(&status["instances"]);
+    let rows: Vec<[String; 7]> =
+        instances.iter().enumerate().map(|(index, it)| row(it, &status["addresses"][index], now)).collect();
+    let mut widths = HEAD.map(str::len);
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let line = |cells: &[String; 7]| {
+        let padded = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
+        padded.collect::<Vec<_>>().join("  ")
+    };
+    put(line(&HEAD.map(str::to_owned)));
+    for (row, instance) in rows.iter().zip(instances) {
+        put(line(row));
+        remarks(instance, now).into_iter().for_each(|remark| put(format!("    {remark}")));
+    }
+    for group in list(&status["groups"]) {
+        let names: Vec<String> = list(&group["instances"]).iter().map(word).collect();
+        put(format!("group {}: {} ({})", word(&group["name"]), word(&group["state"]).to_uppercase(), names.join(", ")));
+    }
+    for interface in list(&status["interfaces"]) {
+        let mut dropped: Vec<String> = counts(&interface["rejects"]);
+        if interface["strangers"].as_u64().unwrap_or(0) > 0 {
+            dropped.push(format!("of other routers {}", interface["strangers"]));
+        }
+        if !dropped.is_empty() {
+            put(format!("interface {}: adverts dropped: {}", word(&interface["name"]), dropped.join(", ")));
+        }
+    }
+    text
+}
+
+fn row(instance: &Value, addresses: &Value, now: u64) -> [String; 7] {
+    let (priority, configured) = (&instance["priority"], &instance["configured_priority"]);
+    let since = now.saturating_sub(instance["since_ns"].as_u64().unwrap_or(now));
+    let counters = &instance["counters"];
+    let master = match (&instance["master"], &instance["master_priority"]) {
+        (Value::Null, _) => "-".to_owned(),
+        (master, priority) => format!("{} ({priority})", word(master)),
+    };
+    [
+        word(&instance["name"]),
+        word(&instance["state"]).to_uppercase(),
+        age(since),
+        if priority == configured { priority.to_string() } else { format!("{priority} of {configured}") },
+        master,
+        format!("{} sent, {} heard", counters["adverts_sent"], counters["adverts_received"]),
+        match (instance["state"] == "master", addresses["up"] == true) {
+            (true, true) => "here".to_owned(),
+            (true, false) => "NOT YET HERE".to_owned(),
+            (false, _) => "-".to_owned(),
+        },
+    ]
+}
+
+/// Why it is so, and what somebody should look at.
+fn remarks(instance: &Value, now: u64) -> Vec<String> {
+    let mut remarks = vec![word(&instance["why"])];
+    if instance["waits_for_group"] == true {
+        remarks.push("would be master, and waits for the others of its group".to_owned());
+    }
+    for tracker in list(&instance["trackers"]) {
+        let (name, level) = (word(&tracker["name"]), level(&tracker["level"]));
+        let adds = tracker["adds"].as_i64().unwrap_or(0);
+        if tracker["stops"] == true {
+            remarks.push(format!("{name} is {level}: FAULT"));
+        } else if adds != 0 {
+            remarks.push(format!("{name} is {level}: {adds:+}"));
+        }
+    }
+    for peer in list(&instance["peers"]) {
+        let address = word(&peer["address"]);
+        let last = age(now.saturating_sub(peer["last_ns"].as_u64().unwrap_or(now)));
+        if peer["interval_differs"] == true {
+            let theirs = age(peer["interval_ns"].as_u64().unwrap_or(0));
+            let ours = age(instance["interval_ns"].as_u64().unwrap_or(0));
+            let then = if instance["version"] == 2 { "; with version 2 its adverts are DROPPED" } else { "" };
+            remarks.push(format!("{address} speaks every {theirs}, we every {ours} (last {last} ago){then}"));
+        }
+        if peer["addresses_differ"] == true {
+            remarks.push(format!("{address} lists other addresses than ours (last {last} ago)"));
+        }
+    }
+    let dropped = counts(&instance["rejects"]);
+    if !dropped.is_empty() {
+        remarks.push(format!("adverts dropped: {}", dropped.join(", ")));
+    }
+    remarks
+}
+
+fn counts(rejects: &Value) -> Vec<String> {
+    list(rejects).iter().map(|reject| format!("{} {}", word(&reject["reason"]), reject["count"])).collect()
+}
+
+fn level(level: &Value) -> String {
+    match level.get("number") {
+        Some(number) => number.to_string(),
+        None => word(level),
+    }
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+fn word(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => "-".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn each_instance_has_a_line_and_what_is_wrong_stands_below_it() {
+        let status = json!({
+            "instance": "router", "version": "0.1.0", "realtime": "SCHED_FIFO 50", "memory": "memory locked",
+            "now_ns": 20_000_000_000_u64, "silent_until_ns": 0,
+            "instances": [
+                {"name": "VI_1", "state": "backup", "since_ns": 10_000_000_000_u64, "why": "started", "version": 2,
+                 "priority": 80, "configured_priority": 100, "interval_ns": 1_000_000_000, "master": "10.0.0.2",
+                 "master_priority": 200, "counters": {"adverts_sent": 0, "adverts_received": 7},
+                 "trackers": [{"name": "chk", "level": "bad", "adds": -20, "stops": false},
+                              {"name": "file", "level": {"number": 3}, "adds": 0, "stops": true}],
+                 "peers": [{"address": "10.0.0.2", "last_ns": 19_000_000_000_u64, "interval_ns": 2_000_000_000,
+                            "interval_differs": true, "addresses_differ": false}],
+                 "rejects": [{"reason": "interval", "count": 9}]},
+                {"name": "VI_22", "state": "master", "since_ns": 0, "why": "nobody is master", "version": 3,
+                 "priority": 100, "configured_priority": 100, "interval_ns": 1_000_000_000, "master": "10.0.0.1",
+                 "master_priority": 100, "counters": {"adverts_sent": 20, "adverts_received": 0}},
+            ],
+            "addresses": [{"up": false}, {"up": true}],
+            "groups": [{"name": "G", "state": "backup", "instances": ["VI_1"]}],
+            "interfaces": [{"name": "eth0", "strangers": 4, "rejects": []}],
+        });
+        let text = render(&status, None);
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[3].starts_with("INSTANCE  STATE   SINCE"), "{text}");
+        assert!(lines[4].starts_with("VI_1      BACKUP  10"), "{text}");
+        assert!(lines[4].contains("80 of 100") && lines[4].contains("10.0.0.2 (200)"), "{text}");
+        for remark in ["chk is bad: -20", "file is 3: FAULT", "DROPPED", "adverts dropped: interval 9"] {
+            assert!(text.contains(remark), "no `{remark}` in\n{text}");
+        }
+        assert!(text.contains("VI_22     MASTER") && text.contains("here"), "{text}");
+        assert!(text.contains("group G: BACKUP (VI_1)") && text.contains("of other routers 4"), "{text}");
+    }
+}

@@ -1,0 +1,170 @@
+//! The router form: many instances, met by a keepalived, by another router, and by what happens to a host.
+
+use std::fs;
+
+use anyhow::ensure;
+use harbor_ha_tests::lab::keepalived::{Keepalived, Setup, State};
+use harbor_ha_tests::lab::need::{self, LAB, Need};
+use harbor_ha_tests::lab::node::Status;
+use harbor_ha_tests::lab::wire::{What, Wire};
+use harbor_ha_tests::lab::{Lab, Side, netns};
+use nix::sys::signal::Signal;
+
+use super::{LIMIT, on_a_network, secret, settled};
+
+/// The address of the unicast instance, as the keepalived of the lab has it, and that of the multicast one.
+const FIRST: &str = "10.77.0.100/32";
+const SECOND: &str = "10.77.0.101/32";
+
+/// A router with a unicast instance of version 2 and a multicast one of version 3, of these priorities.
+fn router(lab: &Lab, side: Side, [first, second]: [u8; 2]) {
+    let node = lab.node(side);
+    let home = node.home();
+    let password = home.join("vrrp.password");
+    secret(&password, "111111");
+    let text = format!(
+        "[router]\nname = \"{name}\"\nruntime_dir = \"{home}/run\"\n\n\
+         [[instance]]\nname = \"first\"\ninterface = \"eth0\"\nvrid = 51\npriority = {first}\nsource = \"{own}\"\n\
+         peers = [\"{peer}\"]\npassword_file = \"{password}\"\nvips = [\"{FIRST}\"]\n\n\
+         [[instance]]\nname = \"second\"\nversion = 3\ninterface = \"eth0\"\nvrid = 52\npriority = {second}\n\
+         advert_interval = \"200ms\"\nsource = \"{own}\"\nvips = [\"{SECOND}\"]\n",
+        name = node.instance(),
+        home = home.display(),
+        password = password.display(),
+        own = node.address(),
+        peer = node.peer_address(),
+    );
+    fs::write(node.config(), text).unwrap();
+    node.start_daemon().unwrap();
+}
+
+/// The states of both instances, once they are as they should be and the addresses follow.
+fn are(lab: &Lab, side: Side, wanted: [&str; 2]) -> Status {
+    let mut last = None;
+    let waited = lab.wait(&format!("the instances of {side} are {wanted:?}"), LIMIT, || {
+        let status = lab.node(side).status()?;
+        let states = ["/instances/0/state", "/instances/1/state"].map(|at| status.text(at).to_owned());
+        let up = ["/addresses/0/up", "/addresses/1/up"].map(|at| status.is(at));
+        last = Some(status);
+        ensure!(states == wanted && up == wanted.map(|state| state == "master"), "{states:?}, addresses {up:?}");
+        // Those of a backup go a moment after its state.
+        let found = addresses(lab, side);
+        for (address, state) in [FIRST, SECOND].into_iter().zip(wanted) {
+            ensure!(found.contains(&format!(" {address} ")) == (state == "master"), "{address} in\n{found}");
+        }
+        Ok(())
+    });
+    settled(lab, waited);
+    last.expect("it answered")
+}
+
+fn addresses(lab: &Lab, side: Side) -> String {
+    let mut ip = netns::command(&lab.node(side).netns(), "ip").unwrap();
+    String::from_utf8_lossy(&ip.args(["-4", "-o", "address"]).output().unwrap().stdout).into_owned()
+}
+
+fn with_routers(test: &str, run: impl FnOnce(&Lab)) {
+    if need::has(test, &LAB) {
+        on_a_network(run);
+    }
+}
+
+#[test]
+fn each_instance_of_two_routers_has_its_own_master_and_moves_alone() {
+    with_routers("each_instance_of_two_routers_has_its_own_master_and_moves_alone", |lab| {
+        router(lab, Side::A, [200, 100]);
+        router(lab, Side::B, [100, 200]);
+        are(lab, Side::A, ["master", "backup"]);
+        let status = are(lab, Side::B, ["backup", "master"]);
+        assert_eq!(status.number("/instances/0/counters/became_master"), Some(0), "{}", status.0);
+        assert_eq!(status.0["instances"][0]["rejects"], serde_json::json!([]));
+        // A good-bye: the other one serves both, and nothing is left here.
+        lab.node(Side::A).signal_daemon(Signal::SIGTERM).unwrap();
+        are(lab, Side::B, ["master", "master"]);
+        let left = addresses(lab, Side::A);
+        assert!(!left.contains("10.77.0.10"), "{left}");
+        // Back again it preempts what it is stronger in, and that alone.
+        router(lab, Side::A, [200, 100]);
+        are(lab, Side::A, ["master", "backup"]);
+        are(lab, Side::B, ["backup", "master"]);
+    });
+}
+
+#[test]
+fn what_a_killed_router_left_is_taken_off_before_it_speaks_again() {
+    with_routers("what_a_killed_router_left_is_taken_off_before_it_speaks_again", |lab| {
+        router(lab, Side::A, [100, 100]);
+        are(lab, Side::A, ["master", "master"]);
+        lab.node(Side::A).signal_daemon(Signal::SIGKILL).unwrap();
+        let waited = lab.wait("it is dead", LIMIT, || {
+            ensure!(lab.node(Side::A).daemons().is_empty(), "it lives");
+            Ok(())
+        });
+        settled(lab, waited);
+        assert!(addresses(lab, Side::A).contains(FIRST), "a crash takes nothing off");
+        router(lab, Side::B, [200, 200]);
+        are(lab, Side::B, ["master", "master"]);
+        router(lab, Side::A, [100, 100]);
+        let status = are(lab, Side::A, ["backup", "backup"]);
+        assert_eq!(status.number("/instances/0/counters/became_master"), Some(0), "{}", status.0);
+    });
+}
+
+#[test]
+fn an_address_that_was_there_before_us_stays_and_one_that_is_taken_away_comes_back() {
+    with_routers("an_address_that_was_there_before_us_stays_and_one_that_is_taken_away_comes_back", |lab| {
+        let ip = |words: &[&str]| {
+            let mut ip = netns::command(&lab.node(Side::A).netns(), "ip").unwrap();
+            assert!(ip.args(words).status().unwrap().success(), "ip {words:?}");
+        };
+        ip(&["address", "add", FIRST, "dev", "eth0"]);
+        router(lab, Side::A, [100, 100]);
+        are(lab, Side::A, ["master", "master"]);
+        ip(&["address", "del", SECOND, "dev", "eth0"]);
+        let waited = lab.wait("the address is back", LIMIT, || {
+            let found = addresses(lab, Side::A);
+            ensure!(found.contains(SECOND), "{found}");
+            Ok(())
+        });
+        settled(lab, waited);
+        let status = are(lab, Side::A, ["master", "master"]);
+        assert_eq!(status.number("/instances/1/counters/addresses_restored"), Some(1), "{}", status.0);
+        lab.node(Side::A).signal_daemon(Signal::SIGTERM).unwrap();
+        let waited = lab.wait("ours is off", LIMIT, || {
+            let found = addresses(lab, Side::A);
+            ensure!(!found.contains(SECOND), "{found}");
+            Ok(())
+        });
+        settled(lab, waited);
+        assert!(addresses(lab, Side::A).contains(FIRST), "it was not ours to take");
+    });
+}
+
+#[test]
+fn a_router_and_keepalived_follow_each_other() {
+    let test = "a_router_and_keepalived_follow_each_other";
+    if !need::has(test, &[&LAB[..], &[Need::Tool("keepalived")]].concat()) {
+        return;
+    }
+    on_a_network(|lab| {
+        let wire = Wire::on(lab, "b").unwrap();
+        router(lab, Side::A, [100, 101]);
+        are(lab, Side::A, ["master", "master"]);
+        let keepalived = Keepalived::on(lab.node(Side::B));
+        let setup =
+            Setup { version: 2, advert_int: "1", priority: 200, vrid: 51, preempt: true, password: Some("111111") };
+        keepalived.start(&setup).unwrap();
+        // Stronger: it takes the instance that it has, and the other one stays.
+        let status = are(lab, Side::A, ["backup", "master"]);
+        assert_eq!(status.0["instances"][0]["rejects"], serde_json::json!([]));
+        assert_eq!(status.number("/instances/0/master_priority"), Some(200), "{}", status.0);
+        assert_eq!(keepalived.states(), [State::Backup, State::Master]);
+        let stopped = keepalived.terminate().unwrap();
+        are(lab, Side::A, ["master", "master"]);
+        let ours = wire.first(stopped, |what| matches!(what, What::Advert(Side::A, 100)));
+        let resigned = wire.first(stopped, |what| what == What::Advert(Side::B, 0));
+        assert!(resigned.is_some() && resigned < ours, "{:?}", wire.since(stopped));
+        let took = ours.zip(resigned).map_or(0.0, |(ours, zero)| (ours - zero) as f64 / 1e6);
+        eprintln!("{test}: keepalived's priority 0 to our first advert {took:.1} ms; the RFC says 609.4 ms");
+    });
+}
