@@ -345,7 +345,8 @@ impl Core {
         }
         let peer_is_primary =
             role == PeerRole::Primary || self.peer.postgres.as_ref().is_some_and(|theirs| !theirs.in_recovery);
-        let has_to_rejoin = (self.stalled_since.is_some() || self.reinit) && peer_is_primary;
+        let has_to_rejoin =
+            (self.stalled_since.is_some() || self.reinit || rest.promotion_broke_off) && peer_is_primary;
         if rest.standby_signal && !rest.rejoin_pending && !has_to_rejoin {
             self.stalled_since = None;
             self.start(true, out);

@@ -63,6 +63,7 @@ impl World {
             }
             Op::Start if server.process == Process::Down && !server.pending => server.process = Process::Starting,
             Op::Rejoin { .. } => server.pending = true,
+            Op::Promote => server.promoting = true,
             _ => {}
         }
         server.action
@@ -78,6 +79,7 @@ impl World {
             Op::Checkpoint => return Some(Done::Checkpoint),
             Op::SetSync(peer) => return Some(Done::SetSync(self.set_sync(i, peer, fails || !answers))),
             Op::Promote if fails || !current || !answers || !self.nodes[i].server.signal => {
+                self.nodes[i].server.promoting = false;
                 return Some(Done::Promote(failed("no promotion")));
             }
             Op::Promote => {
@@ -146,7 +148,7 @@ impl World {
         let server = &mut self.nodes[i].server;
         server.log = theirs.log;
         server.timeline = theirs.timeline;
-        (server.signal, server.pending, server.clean) = (true, false, false);
+        (server.signal, server.pending, server.clean, server.broke_off) = (true, false, false, false);
         server.process = Process::Up;
         Some(Ok(()))
     }
@@ -174,6 +176,7 @@ impl World {
         let serves = theirs.process == Process::Up || theirs.process == Process::Stopping;
         connected
             && ours.signal
+            && !ours.broke_off
             && serves
             && !theirs.signal
             && theirs.timeline >= ours.timeline
