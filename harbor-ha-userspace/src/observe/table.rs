@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use super::lease;
-use super::words::{age, size};
+use super::words::{self, age, size};
 
 /// Where the texts begin.
 const INDENT: usize = 13;
@@ -42,6 +42,17 @@ pub fn render(status: &Value, width: Option<usize>) -> String {
     line("address", address.to_owned());
     for (name, text) in lease::lines(status) {
         line(name, text);
+    }
+    if status["priority"] != status["configured_priority"] {
+        line("priority", format!("{} of {}", status["priority"], status["configured_priority"]));
+    }
+    if let Some(text) = status["tracked"].as_str().filter(|_| status["tracked_failed"] == true) {
+        let then = status["stays"].as_str().map(|why| format!("; this node serves on: {why}"));
+        line("TRACKED", text.to_owned() + &then.unwrap_or_default());
+    }
+    let tracked = words::tracked(&status["trackers"]);
+    if !tracked.is_empty() {
+        line("tracked", tracked.join(", "));
     }
     line("peer", peer(status));
     if let Some(postgres) = status["postgres"].as_object() {

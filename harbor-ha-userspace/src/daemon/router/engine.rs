@@ -25,6 +25,8 @@ use crate::daemon::repeated::Repeated;
 use crate::net::clock;
 use crate::net::garp::Garp;
 use crate::net::vrrp::{Batch, GROUP, Port};
+use crate::observe::outside::Outside as Counts;
+use crate::observe::router::About;
 use crate::vrrp::{Action, Actions, Event, Heard, Input, InstanceId, Router, Said};
 
 /// Without a deadline: a sign of life all the same.
@@ -82,9 +84,11 @@ pub(super) struct Engine {
     pub places: Vec<Place>,
     pub speakers: Vec<Speaker>,
     pub up: Vec<Up>,
-    pub about: status::About,
+    pub about: About,
+    /// What was seen and told outside.
+    pub counts: Box<dyn Fn() -> Counts + Send + Sync>,
     desk: Arc<Desk>,
-    tell: Box<dyn Fn(&Event) + Send>,
+    tell: Box<dyn Fn(&Event) + Send + Sync>,
     messages: Receiver<Message>,
     bell: Arc<Bell>,
     /// By interface and router id.
@@ -101,9 +105,9 @@ impl Engine {
         router: Router,
         places: Vec<Place>,
         speakers: Vec<Speaker>,
-        about: status::About,
+        about: About,
         desk: Arc<Desk>,
-        tell: Box<dyn Fn(&Event) + Send>,
+        (tell, counts): (Box<dyn Fn(&Event) + Send + Sync>, Box<dyn Fn() -> Counts + Send + Sync>),
         messages: Receiver<Message>,
         bell: Arc<Bell>,
     ) -> Self {
@@ -118,6 +122,7 @@ impl Engine {
             up: vec![Up::default(); speakers.len()],
             speakers,
             about,
+            counts,
             desk,
             tell,
             messages,

@@ -112,6 +112,7 @@ fn status(core: &Core) -> Status {
         rejects: crate::observe::status::rejects(Stats { reject_mac: 4, ..Stats::default() }),
         gate: Some(gate),
         strangers: 2,
+        outside: Default::default(),
     }
 }
 
