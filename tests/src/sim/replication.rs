@@ -19,6 +19,10 @@ impl World {
     /// What PostgreSQL of `i` says of itself.
     pub fn facts(&self, i: usize) -> PgFacts {
         let mut facts = self.nodes[i].server.facts(self.now);
+        if !facts.in_recovery && facts.streaming {
+            let theirs = self.nodes[1 - i].server.log.len().min(self.nodes[i].server.log.len());
+            facts.peer_lsn = Lsn(theirs as u64 * ENTRY);
+        }
         match self.mutant {
             Some(Mutant::TailNotAwaited) if !facts.in_recovery => {
                 (facts.peer_has_tail, facts.peer_is_sync) = (true, !facts.sync_names.is_empty());

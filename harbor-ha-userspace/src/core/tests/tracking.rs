@@ -234,17 +234,13 @@ fn who_resigned_to_a_standby_whose_check_fails_is_told_not_to_wait_for_it() {
 
 #[test]
 fn of_two_standbys_the_one_that_is_well_takes_over_although_it_is_the_weaker_one() {
-    let mut node = Node::with(standby(1));
-    node.core.rules.priority = Priority(10);
-    node.core.health.priority = Priority(10);
-    node.pulse(flag::PG_UP, 1);
-    node.pass(ms(600));
-    assert!(!node.did(&Action::Promote), "the peer is the stronger one");
-    let mut node = Node::with(standby(1));
-    node.core.health.priority = Priority(10);
-    node.pulse(flag::PG_UP | flag::UNWELL, 1);
-    node.pass(ms(600));
-    assert!(node.did(&Action::Promote));
+    for (flags, takes_over) in [(flag::PG_UP, false), (flag::PG_UP | flag::UNWELL, true)] {
+        let mut node = Node::standby();
+        node.core.health.priority = Priority(10);
+        node.pulse(flags, 1);
+        node.pass(ms(600));
+        assert_eq!(node.did(&Action::Promote), takes_over, "its flags {flags:#x}");
+    }
 }
 
 #[test]
