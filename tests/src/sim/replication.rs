@@ -1,12 +1,12 @@
 //! Servers at work: the ends of actions on them, streaming between them, clients that write and read.
 
-use harbor_ha::core::facts::PgFacts;
+use harbor_ha::core::facts::{Lsn, PgFacts};
 use harbor_ha::core::{Done, Postgres, Promoted, StopMode};
 use harbor_ha_ebpf::decide::gate::Gate;
 
 use super::mutants::Mutant;
 use super::perform::Op;
-use super::postgres::{Client, Entry, Process};
+use super::postgres::{Client, ENTRY, Entry, Process};
 use super::renewal::Renewal;
 use super::schedule::MS;
 use super::world::World;
