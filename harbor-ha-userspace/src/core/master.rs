@@ -320,7 +320,9 @@ impl Core {
             State::Alive | State::Resigned => self.peer.role() != PeerRole::Primary,
             State::Dead => false,
         };
-        if self.rules.postgres && peer_lives && streams {
+        // It would not take over, and says so.
+        let refuses = self.peer.pulse.state == State::Alive && self.peer.is_unwell();
+        if self.rules.postgres && peer_lives && streams && !refuses {
             self.why = match self.health.complaint().filter(|_| leave == Leave::Tracked) {
                 Some(complaint) => format!("{complaint}: handing over to the peer"),
                 None => "handing over to the peer".to_owned(),
@@ -332,7 +334,8 @@ impl Core {
         }
         match leave {
             Leave::Switchover | Leave::Tracked if self.rules.postgres => {
-                self.why = "no switchover: the peer does not stream from this node".to_owned();
+                let what = if refuses { "tracks something that has failed" } else { "does not stream from this node" };
+                self.why = format!("no switchover: the peer {what}");
             }
             Leave::Switchover | Leave::Tracked | Leave::Terminate => {
                 // PostgreSQL is left running: nobody else could serve, and without the address nobody writes through it.

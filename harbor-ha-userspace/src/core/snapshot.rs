@@ -149,6 +149,8 @@ pub struct PeerView {
     pub priority: u8,
     /// Its timeline, as far as known.
     pub timeline: Option<u32>,
+    /// Something that it tracks with weight 0 has failed there: it would not take over.
+    pub unwell: bool,
 }
 
 /// This node's PostgreSQL.
@@ -177,6 +179,7 @@ impl Core {
                 role,
                 priority: self.peer.priority(),
                 timeline: self.peer.timeline(),
+                unwell: self.peer.is_unwell(),
             },
             postgres: self.rules.postgres.then(|| self.postgres_view()),
             vip: self.serving,

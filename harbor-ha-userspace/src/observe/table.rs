@@ -118,7 +118,8 @@ fn peer(status: &Value) -> String {
     // 0 was never configured: it is not known.
     let priority = peer["priority"].as_u64().filter(|&priority| priority != 0);
     let priority = priority.map_or_else(|| "-".to_owned(), |priority| priority.to_string());
-    format!("{alive}, {}, priority {priority}, timeline {}", word(&peer["role"]), word(&peer["timeline"]))
+    let unwell = if peer["unwell"] == true { ", A CHECK FAILS THERE: it would not take over" } else { "" };
+    format!("{alive}, {}, priority {priority}, timeline {}{unwell}", word(&peer["role"]), word(&peer["timeline"]))
 }
 
 fn postgresql(postgres: &serde_json::Map<String, Value>) -> String {

@@ -103,6 +103,8 @@ pub struct Coverage {
     pub(super) acks: [u64; 2],
     pub(super) reads: u64,
     pub(super) takeovers: u64,
+    /// Hand-overs that a failed check began.
+    pub(super) moved: u64,
     /// Runs that ended with a word for the operator: which command.
     pub by_hand: std::collections::BTreeMap<String, u64>,
 }
@@ -184,6 +186,7 @@ impl Coverage {
         self.failed += other.failed;
         self.reads += other.reads;
         self.takeovers += other.takeovers;
+        self.moved += other.moved;
         for (why, count) in &other.by_hand {
             *self.by_hand.entry(why.clone()).or_default() += count;
         }
@@ -203,7 +206,8 @@ impl Coverage {
         list("verdict ", &VERDICTS, &self.verdicts);
         list("gate ", &GATES, &self.gates);
         list("ack ", &["remote", "local"], &self.acks);
-        list("", &["read", "failed action", "takeover"], &[self.reads, self.failed, self.takeovers]);
+        let names = ["read", "failed action", "takeover", "hand-over for a check"];
+        list("", &names, &[self.reads, self.failed, self.takeovers, self.moved]);
         rows.extend(Kind::ALL.iter().zip(&self.faults).map(|(kind, count)| (format!("fault {kind:?}"), *count)));
         rows
     }

@@ -183,6 +183,9 @@ impl World {
         {
             self.coverage.stays[stays as usize] += 1;
         }
+        if actions.contains(&Action::Checkpoint) && daemon.core.snapshot().why.starts_with("`check`") {
+            self.coverage.moved += 1;
+        }
         if self.story.is_some() && (told.is_some() || actions.iter().any(is_deed)) {
             let deeds: Vec<&Action> = actions.iter().filter(|action| !matches!(action, Action::ReadLease)).collect();
             let text = format!("{i}: {} -> {deeds:?}", told.unwrap_or_else(|| "routine".to_owned()));

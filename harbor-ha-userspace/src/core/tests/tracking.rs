@@ -233,6 +233,19 @@ fn who_resigned_to_a_standby_whose_check_fails_is_told_not_to_wait_for_it() {
 }
 
 #[test]
+fn nothing_is_handed_to_a_standby_that_would_refuse_also_when_an_operator_or_the_system_asks() {
+    for command in [Command::Switchover, Command::Terminate] {
+        let mut node = a_primary();
+        node.pulse(flag::PG_UP | flag::UNWELL, 1);
+        node.feed(Input::Command(command));
+        let stops = |action: &Action| matches!(action, Action::Checkpoint | Action::Stop(_));
+        assert!(!node.did.iter().any(stops), "{command:?}: PostgreSQL of the only server: {:?}", node.did);
+        assert_eq!(node.core.serving, command == Command::Switchover);
+        assert!(node.core.snapshot().peer.unwell);
+    }
+}
+
+#[test]
 fn of_two_standbys_the_one_that_is_well_takes_over_although_it_is_the_weaker_one() {
     for (flags, takes_over) in [(flag::PG_UP, false), (flag::PG_UP | flag::UNWELL, true)] {
         let mut node = Node::standby();
