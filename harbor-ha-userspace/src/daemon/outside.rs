@@ -43,6 +43,14 @@ pub(super) struct Outside {
     tally: Arc<Tally>,
 }
 
+/// Whoever decides has these: to tell others, and to know what was told.
+pub(super) struct Others {
+    /// Hands an event on; waits for nobody.
+    pub tell: Box<dyn Fn(&Event) + Send + Sync>,
+    /// What was seen and told so far.
+    pub counts: Box<dyn Fn() -> Counts + Send + Sync>,
+}
+
 /// What the watchers see.
 pub(super) struct Facts {
     seen: mpsc::Receiver<health::Fact>,
@@ -101,8 +109,12 @@ impl Outside {
         Ok((ours, Facts { seen, tally }))
     }
 
-    /// Hands events on; waits for nobody.
-    pub fn teller(&self) -> Box<dyn Fn(&Event) + Send + Sync> {
+    /// To tell others by, and to count.
+    pub fn others(&self) -> Others {
+        Others { tell: self.teller(), counts: self.counter() }
+    }
+
+    fn teller(&self) -> Box<dyn Fn(&Event) + Send + Sync> {
         let (instances, groups) = (self.instances.clone(), self.groups.clone());
         let notifier = Arc::clone(&self.notifier);
         Box::new(move |event| {
@@ -125,8 +137,7 @@ impl Outside {
         })
     }
 
-    /// What was seen and told so far.
-    pub fn counter(&self) -> Box<dyn Fn() -> Counts + Send + Sync> {
+    fn counter(&self) -> Box<dyn Fn() -> Counts + Send + Sync> {
         let (notifier, tally) = (Arc::clone(&self.notifier), Arc::clone(&self.tally));
         Box::new(move || {
             let facts = tally.0.iter().map(|(name, counts)| FactCounts {

@@ -61,8 +61,9 @@ pub async fn run(settings: Settings) -> Result<(), BuildError> {
     let vips = settings.node.vips.iter().map(|vip| vip.address).collect();
     tokio::spawn(parts.interface.clone().watch(settings.node.address, vips, watch));
     let mut lost = None;
-    let mut performer = Performer::new(settings.clone(), inputs, look, outside.teller());
-    let counts = outside.counter();
+    let others = outside.others();
+    let mut performer = Performer::new(settings.clone(), inputs, look, others.tell);
+    let counts = others.counts;
     let adopted = Adopted { order: parts.adopted_order, paused: parts.pause_file.is_set(), forgotten: parts.forgotten };
     let core = Core::new(build::rules(&settings), parts.terms, adopted, clock::now());
     let mut core = core.tracking(build::tracking(&settings));

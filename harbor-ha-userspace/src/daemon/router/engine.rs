@@ -21,13 +21,13 @@ use nix::sys::time::TimeSpec;
 
 use super::desk::Desk;
 use super::{Bell, Message, status};
+use crate::daemon::outside::Others;
 use crate::daemon::repeated::Repeated;
 use crate::net::clock;
 use crate::net::garp::Garp;
 use crate::net::vrrp::{Batch, GROUP, Port};
-use crate::observe::outside::Outside as Counts;
 use crate::observe::router::About;
-use crate::vrrp::{Action, Actions, Event, Heard, Input, InstanceId, Router, Said};
+use crate::vrrp::{Action, Actions, Heard, Input, InstanceId, Router, Said};
 
 /// Without a deadline: a sign of life all the same.
 const IDLE: Nanos = Nanos::from_secs(1);
@@ -85,10 +85,8 @@ pub(super) struct Engine {
     pub speakers: Vec<Speaker>,
     pub up: Vec<Up>,
     pub about: About,
-    /// What was seen and told outside.
-    pub counts: Box<dyn Fn() -> Counts + Send + Sync>,
+    pub others: Others,
     desk: Arc<Desk>,
-    tell: Box<dyn Fn(&Event) + Send + Sync>,
     messages: Receiver<Message>,
     bell: Arc<Bell>,
     /// By interface and router id.
@@ -107,7 +105,7 @@ impl Engine {
         speakers: Vec<Speaker>,
         about: About,
         desk: Arc<Desk>,
-        (tell, counts): (Box<dyn Fn(&Event) + Send + Sync>, Box<dyn Fn() -> Counts + Send + Sync>),
+        others: Others,
         messages: Receiver<Message>,
         bell: Arc<Bell>,
     ) -> Self {
@@ -122,9 +120,8 @@ impl Engine {
             up: vec![Up::default(); speakers.len()],
             speakers,
             about,
-            counts,
+            others,
             desk,
-            tell,
             messages,
             bell,
             index,
@@ -225,7 +222,7 @@ impl Engine {
                     up.deferred = up.deferred.max(count);
                 }
             }
-            Action::Notify(event) => (self.tell)(&event),
+            Action::Notify(event) => (self.others.tell)(&event),
             Action::Report(report) => {
                 let name = &self.speakers[usize::from(report.instance.0)].name;
                 tracing::info!(instance = name, from = %report.from, to = %report.to, why = report.why, "state changed");

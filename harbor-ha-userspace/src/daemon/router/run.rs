@@ -93,7 +93,7 @@ pub async fn run(settings: Settings) -> Result<(), BuildError> {
         realtime: String::new(),
         memory: memory(&settings),
     };
-    let others = (outside.teller(), outside.counter());
+    let others = outside.others();
     let (priority, thread_desk) = (settings.realtime.priority, Arc::clone(&desk));
     let make = move |realtime| {
         let router = Router::new(rules, clock::now());

@@ -21,6 +21,6 @@ pub(super) fn status(engine: &Engine) -> Status {
         router: engine.router.snapshot(),
         addresses: addresses.map(|(speaker, up)| Addresses { instance: speaker.name.clone(), up: up.is_up }).collect(),
         interfaces: engine.places.iter().map(interface).collect(),
-        outside: (engine.counts)(),
+        outside: (engine.others.counts)(),
     }
 }
