@@ -29,7 +29,7 @@ use crate::net::netlink::Seen;
 use crate::net::realtime::of_this_thread;
 use crate::observe::http::{self, Looks};
 use crate::observe::outside::Outside as Counts;
-use crate::observe::status::{GateView, Heard, Status, rejects};
+use crate::observe::status::{GateView, Heard, SavedWal, Status, rejects};
 use crate::observe::words;
 use crate::pg::Pg;
 
@@ -298,6 +298,11 @@ fn gate(parts: &Parts, now: Nanos) -> Option<GateView> {
     }
 }
 
+fn saved_wal(pg: &Pg) -> Option<SavedWal> {
+    let found = pg.saved_wal();
+    found.inspect_err(|error| tracing::warn!(%error, "what rejoins have saved of WAL cannot be read")).ok()
+}
+
 fn status(core: &Core, parts: &Parts, settings: &Settings, outside: Counts) -> Status {
     let now = clock::now();
     let heard = |source| match parts.maps.detector(PEER, source) {
@@ -323,5 +328,6 @@ fn status(core: &Core, parts: &Parts, settings: &Settings, outside: Counts) -> S
         gate: settings.lease.as_ref().and(settings.postgres.as_ref()).and_then(|_| gate(parts, now)),
         strangers: parts.maps.strangers().map_or(0, |stats| stats.reject_source),
         outside,
+        saved_wal: parts.pg.as_ref().and_then(saved_wal),
     }
 }

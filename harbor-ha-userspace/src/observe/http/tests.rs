@@ -45,6 +45,7 @@ fn status() -> Status {
         gate: None,
         strangers: 0,
         outside: Default::default(),
+        saved_wal: None,
     }
 }
 
