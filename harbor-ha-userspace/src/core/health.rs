@@ -218,6 +218,15 @@ impl Core {
         if self.rules.postgres || !self.health.is_failed() { None } else { self.health.complaint() }
     }
 
+    /// Until the link is up and, without a PostgreSQL, what is tracked is well.
+    pub(super) fn settle_fault(&mut self, now: Nanos, out: &mut Actions) {
+        if self.may_exit() {
+            self.exit(out);
+        } else if self.link == Some(true) && self.fault().is_none() && self.op.is_none() {
+            self.enter_backup(now, "what was at fault is well again", out);
+        }
+    }
+
     /// A primary with a PostgreSQL, something that it tracks has failed, and nothing else is to be done.
     pub(super) fn settle_tracked(&mut self, now: Nanos, out: &mut Actions) {
         if !self.health.is_failed() || !self.serving {

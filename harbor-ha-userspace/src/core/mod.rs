@@ -377,14 +377,6 @@ impl Core {
         }
     }
 
-    fn settle_fault(&mut self, now: Nanos, out: &mut Actions) {
-        if self.may_exit() {
-            self.exit(out);
-        } else if self.link == Some(true) && self.fault().is_none() && self.op.is_none() {
-            self.enter_backup(now, "what was at fault is well again", out);
-        }
-    }
-
     /// Asked to end, and nothing runs that has to be finished: a start goes on alone, a rejoin is resumed.
     fn may_exit(&mut self) -> bool {
         self.leave == Some(Leave::Terminate)
