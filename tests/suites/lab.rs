@@ -10,6 +10,8 @@ mod lease;
 mod points;
 #[path = "lab/pool.rs"]
 mod pool;
+#[path = "lab/tells.rs"]
+mod tells;
 #[path = "lab/third.rs"]
 mod third;
 #[path = "lab/watched.rs"]

@@ -42,7 +42,15 @@ pub(super) fn settings<'a>(document: &'a Document<'a>) -> Option<Settings> {
     let mail = shared::mail(&document.section("mail"));
     let known = Known::new(trackers.as_ref(), mail.as_ref());
     let track = shared::track(&document.section("track"), known.as_ref());
-    let notify = shared::notify(&document.section("notify"), known.as_ref());
+    let notify_section = document.section("notify");
+    let notify = shared::notify(&notify_section, known.as_ref());
+    let notify = notify.and_then(|notify| {
+        if notify.priority_changes {
+            let text = "is for the FIFO, which only the router form has; remove it, and read `status`";
+            return notify_section.problem("priority_changes", text);
+        }
+        Some(notify)
+    });
     Some(Settings {
         node: node?,
         vrrp: vrrp?,

@@ -11,6 +11,7 @@ mod plain;
 mod rejoin;
 mod takeover;
 mod terms;
+mod tracking;
 mod walk;
 
 use harbor_ha_ebpf::records::{Source, VerdictKind};

@@ -1,7 +1,11 @@
 //! The configuration of a node's daemon.
 
+use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::node::Node;
@@ -32,6 +36,57 @@ pub struct Tuned {
     pub sync: Option<String>,
     /// `postgres.max_lag`.
     pub max_lag: Option<String>,
+    /// `[track]` and `[notify]`: see [`Tells`].
+    pub tells: bool,
+}
+
+/// What a node tracks and tells, in its own folder.
+pub struct Tells<'a>(pub Node<'a>);
+
+impl Tells<'_> {
+    /// While this file is there, the check of weight 0 fails.
+    pub fn broken(&self) -> PathBuf {
+        self.0.home().join("broken")
+    }
+
+    /// The number in it, times -10, is added to the priority.
+    pub fn load(&self) -> PathBuf {
+        self.0.home().join("load")
+    }
+
+    /// A line for each run of a notify script: its arguments, its user, and the state of its environment.
+    pub fn log(&self) -> PathBuf {
+        self.0.home().join("told.log")
+    }
+
+    fn script(&self) -> PathBuf {
+        self.0.home().join("told.sh")
+    }
+
+    /// Makes the script, and a log that its user may write.
+    pub(super) fn prepare(&self) -> Result<()> {
+        let (script, log) = (self.script(), self.log());
+        let text = format!("#!/bin/sh\necho \"$* $(id -un) $HARBOR_HA_STATE\" >>{}\n", log.display());
+        fs::write(&script, text)?;
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
+        fs::write(&log, "")?;
+        Ok(fs::set_permissions(&log, fs::Permissions::from_mode(0o666))?)
+    }
+
+    fn text(&self) -> String {
+        let (script, user) = (self.script(), &self.0.state.user.name);
+        let run = |key: &str| format!("{key} = [\"{}\", \"{key}\"]\n", script.display());
+        let all: String = ["master", "backup", "fault", "stop", "all"].map(run).concat();
+        format!(
+            "\n[track]\nscripts = [\"check\"]\nfiles = [\"load\"]\n\n\
+             [[script]]\nname = \"check\"\ncommand = [\"/usr/bin/test\", \"!\", \"-e\", \"{broken}\"]\n\
+             interval = \"200ms\"\ntimeout = \"10s\"\nfall = 2\n\n\
+             [[file]]\nname = \"load\"\npath = \"{load}\"\nweight = -10\ninit = 0\n\n\
+             [notify]\n{all}user = \"{user}\"\n",
+            broken = self.broken().display(),
+            load = self.load().display(),
+        )
+    }
 }
 
 /// The whole file.
@@ -82,6 +137,9 @@ pub(super) fn text(node: Node<'_>) -> String {
     // Without pulses there is no lease, and nothing to ask a witness.
     if DAEMON_KNOWS_THE_LEASE && options.profile == Profile::Harbor {
         text += &guard(options.witness, options.isolated.name(), &given(&[("hang", &options.tuned.hang)]));
+    }
+    if options.tuned.tells {
+        text += &Tells(node).text();
     }
     if !options.realtime {
         text += "\n[realtime]\npriority = 0\n";

@@ -112,6 +112,9 @@ impl<'a> Node<'a> {
             fs::set_permissions(&file, fs::Permissions::from_mode(0o600))?;
         }
         fs::write(self.config(), config::text(self))?;
+        if self.state.options.tuned.tells {
+            config::Tells(self).prepare()?;
+        }
         self.postgres().prepare()
     }
 
