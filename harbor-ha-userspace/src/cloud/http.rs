@@ -20,6 +20,10 @@ pub(super) fn client(connect: Duration, whole: Duration) -> Result<Client, Strin
     let mut roots = RootCertStore::empty();
     // One that cannot be read is not trusted; a handshake that would have needed it says so.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    trusting(roots, connect, whole)
+}
+
+fn trusting(roots: RootCertStore, connect: Duration, whole: Duration) -> Result<Client, String> {
     let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
@@ -73,9 +77,11 @@ pub(super) fn words(error: &reqwest::Error) -> String {
 
 /// Host, and the port where it is not the scheme's own: what `host` says and what is signed.
 pub(super) fn authority(endpoint: &Endpoint) -> String {
+    // In small letters, as the library will write it: what is signed must be what is sent.
+    let host = endpoint.host.to_ascii_lowercase();
     match (endpoint.tls, endpoint.port) {
-        (true, 443) | (false, 80) => endpoint.host.clone(),
-        (_, port) => format!("{}:{port}", endpoint.host),
+        (true, 443) | (false, 80) => host,
+        (_, port) => format!("{host}:{port}"),
     }
 }
 
@@ -83,3 +89,6 @@ pub(super) fn authority(endpoint: &Endpoint) -> String {
 pub(super) fn base(endpoint: &Endpoint) -> String {
     format!("{}://{}", if endpoint.tls { "https" } else { "http" }, authority(endpoint))
 }
+
+#[cfg(test)]
+mod tests;
