@@ -10,6 +10,7 @@ use std::time::Duration;
 use harbor_ha_ebpf::units::{Priority, Vrid};
 use toml::de::DeValue;
 
+use super::check_cloud;
 use super::check_lease;
 use super::check_observe;
 use super::check_postgres;
@@ -20,7 +21,7 @@ use super::settings::{Announce, Node, Pulse, Realtime, Settings, Vip, Vrrp, Vrrp
 use super::values::{self, Reading, boolean, duration, host_address, integer, show};
 
 /// The tables that only a pair has.
-pub(super) const OF_PAIR: [&str; 6] = ["node", "vrrp", "pulse", "lease", "witness", "postgres"];
+pub(super) const OF_PAIR: [&str; 7] = ["node", "vrrp", "pulse", "lease", "witness", "postgres", "cloud"];
 
 /// The settings, or `None` with at least one problem noted.
 pub(super) fn settings<'a>(document: &'a Document<'a>) -> Option<Settings> {
@@ -51,6 +52,7 @@ pub(super) fn settings<'a>(document: &'a Document<'a>) -> Option<Settings> {
         }
         Some(notify)
     });
+    let cloud = check_cloud::cloud(&document.section("cloud"), node.as_ref());
     Some(Settings {
         node: node?,
         vrrp: vrrp?,
@@ -67,6 +69,7 @@ pub(super) fn settings<'a>(document: &'a Document<'a>) -> Option<Settings> {
         track: track?,
         notify: notify?,
         mail: mail?,
+        cloud: cloud?,
     })
 }
 
