@@ -281,7 +281,7 @@ pub(crate) fn lab_program() -> Result<PathBuf> {
 }
 
 /// A program of this build: beside the lab's own, or above the folder of the test programs.
-fn beside(name: &str) -> Result<PathBuf> {
+pub(super) fn beside(name: &str) -> Result<PathBuf> {
     let me = std::env::current_exe()?;
     let found = me.ancestors().skip(1).take(2).map(|folder| folder.join(name)).find(|file| file.is_file());
     found.with_context(|| format!("`{name}` is not built: cargo build --release"))
