@@ -3,7 +3,7 @@
 //! Read by code of its own, from RFC 826 and RFC 5227: it shares none with what the daemon sends by.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
@@ -51,6 +51,14 @@ impl Drop for Listener {
             let _ = thread.join();
         }
     }
+}
+
+/// Sends a frame, whole, from an interface of the caller's network namespace.
+///
+/// # Errors
+/// As [`Listener::start`], or the kernel does not take it.
+pub fn say(interface: &str, frame: &[u8]) -> Result<()> {
+    Ok(File::from(packet_socket(interface)?).write_all(frame)?)
 }
 
 fn packet_socket(interface: &str) -> Result<OwnedFd> {

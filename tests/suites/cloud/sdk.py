@@ -4,6 +4,7 @@ Everything that is asked for and judged stands in the suite; here is only what t
 """
 
 import json
+import logging
 import re
 import sys
 
@@ -15,6 +16,9 @@ from alibabacloud_tea_openapi.utils_models import Config
 from alibabacloud_vpc20160428 import models as vpc_models
 from alibabacloud_vpc20160428.client import Client as VpcClient
 from darabonba.runtime import RuntimeOptions
+
+# What it tells about a metadata service that is away is told by the exception too.
+logging.getLogger("credentials").setLevel(logging.CRITICAL)
 
 PRODUCTS = {"vpc": (VpcClient, vpc_models), "ecs": (EcsClient, ecs_models)}
 
