@@ -8,6 +8,7 @@ use super::node::Node;
 use super::state::VIP;
 use super::witness::Witness;
 use super::{Profile, Side};
+use crate::cloud::scenario::ids;
 
 /// Whether the daemon of this tree knows `[kernel] cgroup`: it refuses unknown keys.
 ///
@@ -32,6 +33,8 @@ pub struct Tuned {
     pub sync: Option<String>,
     /// `postgres.max_lag`.
     pub max_lag: Option<String>,
+    /// More lines of `[cloud]`, in a lab that has one: `follow_deadline = "5s"`.
+    pub cloud: Vec<String>,
 }
 
 /// The whole file.
@@ -83,10 +86,24 @@ pub(super) fn text(node: Node<'_>) -> String {
     if DAEMON_KNOWS_THE_LEASE && options.profile == Profile::Harbor {
         text += &guard(options.witness, options.isolated.name(), &given(&[("hang", &options.tuned.hang)]));
     }
+    if options.cloud {
+        text += &cloud(side, &options.tuned.cloud);
+    }
     if !options.realtime {
         text += "\n[realtime]\npriority = 0\n";
     }
     text
+}
+
+/// The HaVip of the two. Instance, vSwitch and the key of the role are what the metadata service tells, at its own address.
+fn cloud(side: Side, tuned: &[String]) -> String {
+    let (havip, eip, peer) = (ids::HAVIP, ids::EIP, super::cloud::instance(side.other()));
+    let service = super::cloud::SERVICE;
+    let lines = format!(
+        "\n[cloud]\nhavip = \"{havip}\"\neip = \"{eip}\"\npeer_instance = \"{peer}\"\ncredentials = \"ram-role\"\n\
+         vpc_endpoint = \"http://{service}\"\necs_endpoint = \"http://{service}\"\n"
+    );
+    tuned.iter().fold(lines, |lines, line| lines + line + "\n")
 }
 
 /// What a primary does that hears nobody.

@@ -244,7 +244,8 @@ impl<'a> Node<'a> {
         let _ = link::batch(Some(&self.netns()), &format!("address del {VIP}/32 dev eth0\n"));
         remove(&self.state.bpffs().join("harbor-ha").join(self.instance()))?;
         for folder in ["run", "socket"] {
-            for entry in fs::read_dir(self.home().join(folder))?.flatten() {
+            // A node on which nothing was ever prepared has none.
+            for entry in fs::read_dir(self.home().join(folder)).into_iter().flatten().flatten() {
                 let _ = fs::remove_file(entry.path());
             }
         }

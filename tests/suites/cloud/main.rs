@@ -2,7 +2,10 @@
 //! must be refused where it would be. All on the loopback interface.
 
 mod broken;
+mod logs;
 mod metadata;
+mod ours;
+mod program;
 mod sdk;
 mod tampered;
 

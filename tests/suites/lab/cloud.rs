@@ -1,10 +1,15 @@
 //! The cloud of a lab: its HaVip follows what is said on the wire, and nothing else.
 
+use std::net::SocketAddr;
+
 use anyhow::{Result, ensure};
+use harbor_ha::cloud::Cloud;
+use harbor_ha::config::settings::Endpoint;
+use harbor_ha::config::settings::cloud::{Cloud as Settings, CredentialSource, Fence};
 use harbor_ha_ebpf::wire::arp;
 use harbor_ha_tests::cloud::garp;
 use harbor_ha_tests::cloud::scenario::ids;
-use harbor_ha_tests::lab::cloud::instance;
+use harbor_ha_tests::lab::cloud::{METADATA, SERVICE, instance};
 use harbor_ha_tests::lab::fault::Fault;
 use harbor_ha_tests::lab::need::{self, LAB};
 use harbor_ha_tests::lab::state::VIP;
@@ -95,4 +100,65 @@ fn a_takeover_moves_the_havip() {
     assert!(heard.iter().all(|(from, outcome)| from.is_some() && outcome != "not-bound"), "{heard:?}");
     let moves = heard.iter().filter(|(_, outcome)| outcome == "moved").count();
     assert_eq!(moves, 2, "to a at the start, to b once: {heard:?}");
+}
+
+#[test]
+fn a_node_is_its_instance_to_the_metadata_service_and_stopping_the_other_one_cuts_its_power() {
+    if !need::has("a_node_is_its_instance_to_the_metadata_service_and_stopping_the_other_one_cuts_its_power", &LAB) {
+        return;
+    }
+    let lab = Lab::network(&with_cloud()).unwrap();
+    lab.start_cloud().unwrap();
+    let b = lab.node(Side::B).netns();
+    let mut living = netns::command(&b, "sleep").unwrap().arg("1000").spawn().unwrap();
+    let outcome = netns::inside(&lab.node(Side::A).netns(), || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let cloud = Cloud::new(&as_instance(), SOON)?;
+            ensure!(cloud.instance().await? == instance(Side::A), "it is {}", cloud.instance().await?);
+            let other = cloud.ecs().describe(&[instance(Side::B)]).await?.remove(0);
+            ensure!(other.address == Some(lab.state().address(Side::B)), "{other:?}");
+            cloud.ecs().stop(instance(Side::B), true, true).await?;
+            ensure!(netns::processes(netns::inode(&b)?).len() == 1, "a dry run stops nobody");
+            Ok(cloud.ecs().stop(instance(Side::B), true, false).await?)
+        })
+    });
+    if outcome.is_err() {
+        // It would be waited for.
+        living.kill().unwrap();
+    }
+    living.wait().unwrap();
+    outcome.unwrap();
+    lab.wait("b is stopped", SOON, || {
+        let status = lab.cloud().state()?["instances"][instance(Side::B)]["status"].take();
+        ensure!(status == "Stopped", "{status}");
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(netns::processes(netns::inode(&b).unwrap()), []);
+}
+
+/// What a node of the lab is told about its cloud: the rest is what the metadata service says, at its own address.
+fn as_instance() -> Settings {
+    let endpoint = |at: SocketAddr| Endpoint { tls: false, host: at.ip().to_string(), port: at.port() };
+    Settings {
+        region: None,
+        havip: Some(ids::HAVIP.into()),
+        address: VIP,
+        eip: Some(ids::EIP.into()),
+        instance: None,
+        peer_instance: instance(Side::B).into(),
+        vswitch: None,
+        credentials: CredentialSource::RamRole,
+        credentials_file: "/nowhere".into(),
+        ram_role: None,
+        vpc_endpoint: Some(endpoint(SERVICE)),
+        ecs_endpoint: Some(endpoint(SERVICE)),
+        metadata_endpoint: endpoint((METADATA, 80).into()),
+        connect_timeout: SOON,
+        timeout: SOON,
+        follow_deadline: SOON,
+        poll_interval: SOON,
+        fence: Fence { unassociate: false, stop: true, dry_run: false, cooldown: SOON, limit: 1 },
+    }
 }
