@@ -131,7 +131,8 @@ pub enum Admission {
 
 /// What the groups of the receiver do with `packet` of `from`.
 pub fn admits(groups: &[Group], from: &Sender<'_>, packet: Packet) -> Admission {
-    let mut rules: Vec<&Rule> = groups.iter().flat_map(|group| &group.rules).filter(|rule| rule.is_about(packet)).collect();
+    let mut rules: Vec<&Rule> =
+        groups.iter().flat_map(|group| &group.rules).filter(|rule| rule.is_about(packet)).collect();
     rules.sort_by_key(|rule| (rule.priority, rule.policy != Policy::Drop));
     for rule in rules {
         match (rule.source.holds(from), rule.policy) {
@@ -193,7 +194,9 @@ mod tests {
 
     #[test]
     fn a_rule_counts_from_its_first_port_to_its_last_and_within_its_range() {
-        let udp = |low, high, source: &str| group("sg-2", &[rule(Protocol::Udp, (low, high), source, Policy::Accept, 1)], None);
+        let udp = |low, high, source: &str| {
+            group("sg-2", &[rule(Protocol::Udp, (low, high), source, Policy::Accept, 1)], None)
+        };
         for (low, high, source, expected) in [
             (5112, 5112, "10.0.0.2", Admission::Yes),
             (5000, 5112, "10.0.0.0/30", Admission::Yes),

@@ -129,24 +129,33 @@ impl Client {
     /// That of the last attempt.
     pub async fn call(&self, endpoint: &Endpoint, call: &Call, within: Duration) -> Result<Value, CloudError> {
         let deadline = Instant::now() + within;
-        let mut attempts = 0;
+        let (mut attempts, mut other_keys, mut last) = (0, false, None);
         loop {
             attempts += 1;
             self.admit(call.action, deadline).await?;
-            let late = || CloudError::Unreachable {
-                action: call.action,
-                endpoint: http::authority(endpoint),
-                attempts,
-                why: format!("nothing within {within:?}"),
+            // What an earlier attempt met says more than that time is over.
+            let late = |last: Option<CloudError>| {
+                last.unwrap_or_else(|| CloudError::Unreachable {
+                    action: call.action,
+                    endpoint: http::authority(endpoint),
+                    attempts,
+                    why: format!("nothing within {within:?}"),
+                })
             };
-            let (keys, _) = timeout_at(deadline, self.keeper.current()).await.map_err(|_| late())??;
-            let attempt = timeout_at(deadline, self.attempt(endpoint, call, &keys, attempts));
-            let failed = match attempt.await.unwrap_or_else(|_| Err(Failed { wrong: Wrong::Unheard, error: late() })) {
-                Ok(answer) => return Ok(answer),
-                Err(failed) => failed,
+            let keys = match timeout_at(deadline, self.keeper.current()).await {
+                Ok(keys) => keys?.0,
+                Err(_) => return Err(late(last)),
+            };
+            let failed = match timeout_at(deadline, self.attempt(endpoint, call, &keys, attempts)).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(failed)) => failed,
+                Err(_) => return Err(late(last)),
             };
             if matches!(failed.wrong, Wrong::Refused(Class::Keys, _)) {
                 self.keeper.distrust(&keys).await;
+                if std::mem::replace(&mut other_keys, true) {
+                    return Err(failed.error);
+                }
             }
             let pause = self.pace.pause(failed.wrong, attempts + 1, random::<1>()[0]);
             let Some(pause) = pause.filter(|pause| Instant::now() + *pause < deadline) else {
@@ -154,6 +163,7 @@ impl Client {
             };
             tracing::debug!(action = call.action, attempts, error = %failed.error, ?pause, "a cloud call is repeated");
             sleep(pause).await;
+            last = Some(failed.error);
         }
     }
 
@@ -176,7 +186,8 @@ impl Client {
         let unreachable = |why| unheard(CloudError::Unreachable { action, endpoint: host.clone(), attempts, why });
         let unusable = |why| unheard(CloudError::Unusable { action, endpoint: host.clone(), why });
 
-        let query: Vec<(&str, &str)> = call.params.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let query: Vec<(&str, &str)> =
+            call.params.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let request = Unsigned {
             method: "POST",
             host: &host,
@@ -190,7 +201,8 @@ impl Client {
         };
         let signed = sign(&request, &keys.signer(), &Once { date: &now(), nonce: &nonce() });
         let mut sent = self.http.post(format!("{}/?{}", http::base(endpoint), signed.query));
-        sent = sent.header("accept", "application/json").body("");
+        // Without a length some servers refuse a POST.
+        sent = sent.header("accept", "application/json").header("content-length", "0");
         // The library writes `host` itself, from the same text.
         for (name, value) in signed.headers.iter().filter(|(name, _)| name != "host") {
             sent = sent.header(name, sensitive(value));

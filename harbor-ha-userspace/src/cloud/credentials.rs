@@ -327,10 +327,8 @@ fn from_file(host: &dyn Lookup, path: &Path) -> Result<Keys, CredentialsError> {
         return Err(CredentialsError::Open { path: path.to_owned(), mode: found.mode });
     }
     let content = Zeroizing::new(found.content.reveal().clone());
-    let text = std::str::from_utf8(&content).map_err(|_| CredentialsError::File {
-        path: path.to_owned(),
-        why: "it is not UTF-8 text".to_owned(),
-    })?;
+    let text = std::str::from_utf8(&content)
+        .map_err(|_| CredentialsError::File { path: path.to_owned(), why: "it is not UTF-8 text".to_owned() })?;
     let lacks = |key| CredentialsError::Lacks { path: path.to_owned(), key };
     let [id, secret, token] = ["access_key_id", "access_key_secret", "security_token"].map(|key| value_of(text, key));
     Ok(Keys {

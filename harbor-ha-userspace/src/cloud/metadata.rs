@@ -161,7 +161,7 @@ impl Metadata {
         let keys: RoleKeys = serde_json::from_slice(&text).map_err(|_| self.unusable(&path, "no JSON".to_owned()))?;
         match keys.code.as_deref() {
             Some(code) if !code.eq_ignore_ascii_case("success") => {
-                Err(self.unusable(&path, format!("its code is {code:?}, not \"Success\"")))
+                Err(self.unusable(&path, "its code is not \"Success\"".to_owned()))
             }
             _ => Ok(keys),
         }

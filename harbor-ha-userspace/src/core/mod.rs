@@ -20,6 +20,7 @@
 
 pub mod action;
 mod backup;
+pub mod cloud;
 pub mod facts;
 pub mod flows;
 mod handover;

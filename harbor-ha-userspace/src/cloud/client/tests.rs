@@ -45,11 +45,7 @@ async fn what_is_sent_is_what_was_signed() {
     let endpoint = script.endpoint();
     let host = format!("127.0.0.1:{}", endpoint.port);
     assert_eq!(asked.header("host"), host);
-    let query = [
-        ("Description", "a b*c~d+é"),
-        ("HaVipId", "havip-1"),
-        ("ClientToken", asked.parameter("ClientToken")),
-    ];
+    let query = [("Description", "a b*c~d+é"), ("HaVipId", "havip-1"), ("ClientToken", asked.parameter("ClientToken"))];
     let request = Unsigned {
         method: "POST",
         host: &host,
@@ -90,7 +86,8 @@ async fn a_repetition_is_the_same_change_and_signed_anew() {
 
 #[tokio::test]
 async fn what_no_repetition_helps_is_asked_once() {
-    for code in ["InvalidHaVipId.NotFound", "Forbidden.RAM", "InvalidTimeStamp.Expired", "Forbidden.UnassociateMaster"] {
+    for code in ["InvalidHaVipId.NotFound", "Forbidden.RAM", "InvalidTimeStamp.Expired", "Forbidden.UnassociateMaster"]
+    {
         let (answer, script) = outcome(vec![Reply::refused(400, code)]).await;
         let error = answer.unwrap_err();
         assert_eq!((error.code(), script.asked().len()), (Some(code), 1), "{error}");
@@ -146,7 +143,8 @@ async fn a_refusal_is_understood_in_each_of_its_forms() {
 async fn no_key_comes_back_in_an_error() {
     let encoded = super::super::sign::pct(TOKEN);
     let twice = super::super::sign::pct(&encoded);
-    let message = format!("server string to sign is: dummy-id {SECRET} {TOKEN} {encoded} {twice}\\n\\u0007 {}", "x".repeat(999));
+    let message =
+        format!("server string to sign is: dummy-id {SECRET} {TOKEN} {encoded} {twice}\\n\\u0007 {}", "x".repeat(999));
     let body = format!(r#"{{"Code": "SignatureDoesNotMatch", "Message": "{message}", "RequestId": "{SECRET}"}}"#);
     let error = outcome(vec![Reply::of(400, &body)]).await.0.unwrap_err();
     let shown = format!("{error} {error:?}");

@@ -134,7 +134,8 @@ async fn keys_that_end_soon_are_replaced_and_kept_when_there_are_no_new_ones() {
 async fn keys_that_last_are_fetched_once_and_again_when_the_service_does_not_accept_them() {
     let late = "2999-01-01T00:00:00Z";
     let (keeper, script) =
-        keeper(CredentialSource::RamRole, nothing(), vec![Reply::ok("t"), role("first", late), role("second", late)]).await;
+        keeper(CredentialSource::RamRole, nothing(), vec![Reply::ok("t"), role("first", late), role("second", late)])
+            .await;
     let (first, _) = keeper.current().await.unwrap();
     assert!(Arc::ptr_eq(&first, &keeper.current().await.unwrap().0));
     assert_eq!(script.asked().len(), 2);
@@ -168,7 +169,11 @@ async fn without_being_told_each_source_is_tried_and_all_are_named_when_none_has
 
 #[tokio::test]
 async fn keys_of_a_role_that_lack_something_are_none() {
-    let incomplete = Reply::ok(r#"{"Code": "Success", "AccessKeyId": "a", "AccessKeySecret": "s", "SecurityToken": "t"}"#);
+    let incomplete =
+        Reply::ok(r#"{"Code": "Success", "AccessKeyId": "a", "AccessKeySecret": "s", "SecurityToken": "t"}"#);
     let (keeper, _script) = keeper(CredentialSource::RamRole, nothing(), vec![Reply::ok("t"), incomplete]).await;
-    assert_eq!(keeper.current().await.unwrap_err().to_string(), "the RAM role: instance metadata gave no Expiration that can be read");
+    assert_eq!(
+        keeper.current().await.unwrap_err().to_string(),
+        "the RAM role: instance metadata gave no Expiration that can be read"
+    );
 }
