@@ -27,6 +27,11 @@ pub fn capture() {
         .try_init();
 }
 
+/// Something else that was said.
+pub fn add(text: &str) {
+    LINES.lock().expect("no holder panics").extend_from_slice(text.as_bytes());
+}
+
 /// What was logged so far.
 pub fn all() -> String {
     String::from_utf8_lossy(&LINES.lock().expect("no holder panics")).into_owned()

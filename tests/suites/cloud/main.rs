@@ -6,6 +6,7 @@ mod logs;
 mod metadata;
 mod ours;
 mod program;
+mod provision;
 mod sdk;
 mod tampered;
 

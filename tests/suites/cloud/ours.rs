@@ -268,6 +268,9 @@ fn no_secret_is_in_any_log_error_panic_or_debug_output() {
     });
     let proxy = Proxy::before(double.listen()[0]).unwrap();
     let service = double.listen()[0];
+    // Panics are heard, not shown.
+    let shown = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|panic| logs::add(&panic.to_string())));
     let mut said = String::new();
     let mut tell = |error: CloudError, settings: &Settings| {
         let error = anyhow::Error::new(error);
@@ -298,6 +301,7 @@ fn no_secret_is_in_any_log_error_panic_or_debug_output() {
     fault(&double, json!({ "service": "metadata", "after": true, "kind": "truncated" }));
     let role = Ours::of_role(service, &double, SHORT);
     tell(run(role.cloud.havip().describe(ids::HAVIP)).unwrap_err(), ours.cloud.settings());
+    std::panic::set_hook(shown);
     let journal = format!("{:?} {}", double.remote().journal().unwrap(), double.remote().state().unwrap());
     let logs = logs::all();
     assert!(said.contains("SignatureDoesNotMatch") && said.contains("Forbidden.RAM"), "it was not looked at: {said}");
