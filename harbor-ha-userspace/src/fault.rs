@@ -1,7 +1,7 @@
 //! Places where a test makes the process die, to see that what comes after can go on from there.
 //!
-//! Inert unless `HARBOR_HA_FAULT_POINT` names one of [`POINTS`] or [`OF_PROVISION`]; the process then kills itself there by SIGKILL, as a
-//! power cut or the kernel's memory killer would, without a destructor or a flush. With
+//! Inert unless `HARBOR_HA_FAULT_POINT` names one of [`POINTS`] or [`OF_PROVISION`]; the process then kills itself there
+//! by SIGKILL, as a power cut or the kernel's memory killer would, without a destructor or a flush. With
 //! `HARBOR_HA_FAULT_POINT_ONCE=FILE` it does so only if it can create that file, so that the next one lives. With
 //! `HARBOR_HA_FAULT_POINT_RUNS=PROGRAM` it runs that program instead, waits for its end and goes on: something else dies.
 

@@ -178,6 +178,8 @@ pub fn class(action: &str, status: u16, code: &str) -> Class {
     match status {
         _ if code.contains("Throttling") => Class::Throttled,
         429 => Class::Throttled,
+        // The codes of RAM differ from service to service.
+        _ if code == "Forbidden" || code.contains("NoPermission") || code.contains("AccessDenied") => Class::Denied,
         500.. => Class::Busy,
         _ => Class::Final,
     }
@@ -205,6 +207,9 @@ mod tests {
             ("DescribeHaVips", 400, "InvalidTimeStamp.Expired", Class::Clock),
             ("DescribeHaVips", 404, "InvalidHaVipId.NotFound", Class::Final),
             ("DescribeHaVips", 403, "Forbidden.RAM", Class::Denied),
+            ("DescribeInstances", 403, "Forbidden", Class::Denied),
+            ("DescribeInstances", 403, "Forbidden.NoPermission", Class::Denied),
+            ("StopInstance", 403, "InstanceLockedForSecurity", Class::Final),
             ("UnassociateHaVip", 400, "Forbidden.UnassociateMaster", Class::Final),
             ("UnassociateHaVip", 400, "NeverHeardOf", Class::Final),
         ];
