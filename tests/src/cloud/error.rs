@@ -12,7 +12,7 @@ pub struct ApiError {
     /// For people.
     pub message: String,
     /// Only of a refusal by RAM: which action on what, for whom.
-    pub denied: Option<Denied>,
+    pub denied: Option<Box<Denied>>,
 }
 
 /// What RAM adds (`AccessDeniedDetail`).

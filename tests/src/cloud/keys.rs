@@ -98,7 +98,7 @@ impl Caller {
              {denied}"
         );
         let detail = Denied { action: action.to_owned(), resource: denied.clone(), principal: self.user.clone() };
-        Err(ApiError { denied: Some(detail), ..refuse(403, "Forbidden.RAM", words) })
+        Err(ApiError { denied: Some(Box::new(detail)), ..refuse(403, "Forbidden.RAM", words) })
     }
 }
 
@@ -136,8 +136,7 @@ impl Keys {
         Self { known, ..Self::default() }
     }
 
-    /// # Panics
-    /// Never; `None` when nobody has it.
+    /// The key of an id; `None`: nobody has it.
     pub fn find(&self, id: &str) -> Option<&Key> {
         self.known.get(id)
     }
