@@ -12,6 +12,7 @@ use super::node::Node;
 use super::state::VIP;
 use super::witness::Witness;
 use super::{Profile, Side};
+use crate::cloud::scenario::ids;
 
 /// Whether the daemon of this tree knows `[kernel] cgroup`: it refuses unknown keys.
 ///
@@ -38,6 +39,8 @@ pub struct Tuned {
     pub max_lag: Option<String>,
     /// `[track]` and `[notify]`: see [`Tells`].
     pub tells: bool,
+    /// More lines of `[cloud]`, in a lab that has one: `follow_deadline = "5s"`.
+    pub cloud: Vec<String>,
 }
 
 /// What a node tracks and tells, in its own folder.
@@ -141,10 +144,24 @@ pub(super) fn text(node: Node<'_>) -> String {
     if options.tuned.tells {
         text += &Tells(node).text();
     }
+    if options.cloud {
+        text += &cloud(side, &options.tuned.cloud);
+    }
     if !options.realtime {
         text += "\n[realtime]\npriority = 0\n";
     }
     text
+}
+
+/// The HaVip of the two. Instance, vSwitch and the key of the role are what the metadata service tells, at its own address.
+fn cloud(side: Side, tuned: &[String]) -> String {
+    let (havip, eip, peer) = (ids::HAVIP, ids::EIP, super::cloud::instance(side.other()));
+    let service = super::cloud::SERVICE;
+    let lines = format!(
+        "\n[cloud]\nhavip = \"{havip}\"\neip = \"{eip}\"\npeer_instance = \"{peer}\"\ncredentials = \"ram-role\"\n\
+         vpc_endpoint = \"http://{service}\"\necs_endpoint = \"http://{service}\"\n"
+    );
+    tuned.iter().fold(lines, |lines, line| lines + line + "\n")
 }
 
 /// What a primary does that hears nobody.
