@@ -100,7 +100,7 @@ impl Drop for Wire {
 }
 
 /// Every protocol, sent and received.
-fn packet_socket() -> Result<OwnedFd> {
+pub(super) fn packet_socket() -> Result<OwnedFd> {
     let protocol = (libc::ETH_P_ALL as u16).to_be();
     // SAFETY: a plain system call with numbers.
     let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, protocol.into()) };

@@ -4,13 +4,13 @@ use std::fs;
 
 use anyhow::ensure;
 use harbor_ha_tests::lab::keepalived::{Keepalived, Setup, State};
-use harbor_ha_tests::lab::need::{self, LAB, Need};
 use harbor_ha_tests::lab::node::Status;
 use harbor_ha_tests::lab::wire::{What, Wire};
 use harbor_ha_tests::lab::{Lab, Side, netns};
 use nix::sys::signal::Signal;
 
-use super::{LIMIT, on_a_network, secret, settled};
+use super::keepalived::addresses;
+use super::{LIMIT, on_a_network, requirements_met, secret, settled};
 
 /// The address of the unicast instance, as the keepalived of the lab has it, and that of the multicast one.
 const FIRST: &str = "10.77.0.100/32";
@@ -58,13 +58,8 @@ fn are(lab: &Lab, side: Side, wanted: [&str; 2]) -> Status {
     last.expect("it answered")
 }
 
-fn addresses(lab: &Lab, side: Side) -> String {
-    let mut ip = netns::command(&lab.node(side).netns(), "ip").unwrap();
-    String::from_utf8_lossy(&ip.args(["-4", "-o", "address"]).output().unwrap().stdout).into_owned()
-}
-
 fn with_routers(test: &str, run: impl FnOnce(&Lab)) {
-    if need::has(test, &LAB) {
+    if requirements_met(test, &[]) {
         on_a_network(run);
     }
 }
@@ -143,7 +138,7 @@ fn an_address_that_was_there_before_us_stays_and_one_that_is_taken_away_comes_ba
 #[test]
 fn a_router_and_keepalived_follow_each_other() {
     let test = "a_router_and_keepalived_follow_each_other";
-    if !need::has(test, &[&LAB[..], &[Need::Tool("keepalived")]].concat()) {
+    if !requirements_met(test, &["keepalived"]) {
         return;
     }
     on_a_network(|lab| {
