@@ -262,7 +262,8 @@ fn of_two_of_one_priority_we_keep_the_address_when_our_own_is_greater() {
     the_address_decides("of_two_of_one_priority_we_keep_the_address_when_our_own_is_greater", [Theirs, Ours]);
 }
 
-/// Version 3: a backup waits by the interval of the master's adverts, not by its own, which is a fifth of it here.
+/// Version 3: a backup waits by the interval of the master's adverts, not by its own, which is well below half of it here,
+/// and still long enough for a newcomer to hear the master before it has waited in vain.
 fn the_master_s_interval_counts(test: &str, who: [Who; 2]) {
     with_keepalived(test, |lab| {
         let wire = Wire::on(lab, "b").unwrap();
@@ -270,9 +271,7 @@ fn the_master_s_interval_counts(test: &str, who: [Who; 2]) {
         let slow = Protocol { advert_int: "1", interval_ms: 1000, ..V3 };
         a.start(&slow.keepalived(STRONG));
         a.is(State::Master);
-        // The first word of the master must come before the newcomer has waited by its own interval.
-        adverts_of(lab, &wire, Side::A, 1);
-        b.start(&Setup { preempt: true, ..V3.keepalived(WEAK) });
+        b.start(&Setup { advert_int: "0.4", ..V3.keepalived(WEAK) });
         b.is(State::Backup);
         adverts_of(lab, &wire, Side::A, 4);
         let served = wire.since(0).into_iter().filter(|it| advert_of(Side::B)(it.what)).count();
@@ -287,6 +286,11 @@ fn the_master_s_interval_counts(test: &str, who: [Who; 2]) {
         let first = seen(lab, &wire, killed, "an advert of b", advert_of(Side::B));
         let last = last_word(&wire, Side::A, first);
         told(test, slow, "the last advert of a to the first of b", last, first, slow.master_down_ms(WEAK));
+        // By its own interval it would have waited for less than two of the master's.
+        let adverts: Vec<u64> =
+            wire.since(0).iter().filter(|it| advert_of(Side::A)(it.what)).map(|it| it.at_ns).collect();
+        let shortest = adverts.windows(2).map(|pair| pair[1] - pair[0]).min().expect("more than one");
+        assert!(first - last > 2 * shortest, "{} ns, the master spoke each {shortest} ns at least", first - last);
     });
 }
 
@@ -379,7 +383,8 @@ fn a_group_moves_as_one(test: &str, who: [Who; 2]) {
             settled(lab, waited);
         };
         for side in Side::BOTH {
-            dum0(side, "add dum0 type dummy");
+            dum0(side, "add dum0 type veth peer name dum1");
+            dum0(side, "set dum1 up");
             dum0(side, "set dum0 up");
         }
         a.start_on(&grouped(a, STRONG));

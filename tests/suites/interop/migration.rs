@@ -160,9 +160,7 @@ fn a_pair_of_keepalived_becomes_one_of_ours_node_by_node_and_back() {
         watch.nobody_resigned(from);
         watch.step("6. the imported file again, on the backup", |lab| {
             stop_ours(lab, Side::B);
-            fs::remove_file(Dropin::on(lab.node(Side::B)).etc().unwrap().join("harbor-ha.toml")).unwrap();
-            fs::remove_file(Dropin::on(lab.node(Side::B)).etc().unwrap().join("vi-1.password")).unwrap();
-            import(lab, Side::B, &[]);
+            import(lab, Side::B, &["--force"]);
             start_ours(lab, Side::B);
             is(lab, Side::B, State::Backup);
         });
