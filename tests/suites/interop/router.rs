@@ -163,3 +163,31 @@ fn a_router_and_keepalived_follow_each_other() {
         eprintln!("{test}: keepalived's priority 0 to our first advert {took:.1} ms; the RFC says 609.4 ms");
     });
 }
+
+/// Threads of the router on a node: name, scheduling policy and real-time priority (proc_pid_stat(5), fields 41 and 40).
+fn threads(lab: &Lab, side: Side) -> Vec<(String, u32, u32)> {
+    let pid = *lab.node(side).daemons().first().expect("it runs");
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
+    tasks
+        .filter_map(|task| {
+            let stat = fs::read_to_string(task.path().join("stat")).ok()?;
+            let (before, after) = stat.rsplit_once(')')?;
+            // After the name comes field 3.
+            let field = |number: usize| after.split_whitespace().nth(number - 3)?.parse().ok();
+            Some((before.split_once('(')?.1.to_owned(), field(41)?, field(40)?))
+        })
+        .collect()
+}
+
+#[test]
+fn the_machine_and_what_moves_addresses_are_real_time_and_nothing_else_is() {
+    with_routers("the_machine_and_what_moves_addresses_are_real_time_and_nothing_else_is", |lab| {
+        router(lab, Side::A, [100, 100]);
+        are(lab, Side::A, ["master", "master"]);
+        let mut raised = threads(lab, Side::A);
+        raised.retain(|(_, policy, _)| *policy == libc::SCHED_FIFO as u32);
+        raised.sort_by_key(|(_, _, priority)| std::cmp::Reverse(*priority));
+        let raised: Vec<_> = raised.iter().map(|(name, _, priority)| (name.as_str(), *priority)).collect();
+        assert_eq!(raised, [("vrrp", 50), ("tokio-rt-worker", 49), ("tokio-rt-worker", 49)]);
+    });
+}
