@@ -32,6 +32,8 @@ const PRIORITY: u8 = 90;
 const ADVERT_MS: f64 = 100.0;
 /// Each script has misbehaved so often before the master dies.
 const RUNS: usize = 2;
+/// The backup knows its master: so many adverts counted before that one dies.
+const HEARD: u64 = 20;
 
 /// One takeover.
 #[derive(Clone, Copy, Debug)]
@@ -104,6 +106,11 @@ fn round(lab: &Lab, tortured: bool) -> Result<Round> {
             Ok(())
         })?;
     }
+    lab.wait("b has heard a", LIMIT, || {
+        let heard = b.status()?.number("/instances/0/counters/adverts_received").unwrap_or_default();
+        ensure!(heard >= HEARD, "{heard} adverts");
+        Ok(())
+    })?;
     // Scripts that succeed add to it.
     let priority = b.status()?.number("/instances/0/priority").context("no priority")?;
     let killed = a.kill()?;
