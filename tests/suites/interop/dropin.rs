@@ -2,145 +2,17 @@
 //! nothing but the addresses: whichever of the two a host runs, the other host sees the same.
 
 use anyhow::ensure;
-use harbor_ha_tests::lab::dropin::Dropin;
-use harbor_ha_tests::lab::keepalived::{Keepalived, Setup, State};
+use harbor_ha_tests::lab::keepalived::{Setup, State};
 use harbor_ha_tests::lab::tshark::Checksum;
 use harbor_ha_tests::lab::wire::{What, Wire};
 use harbor_ha_tests::lab::{Lab, Side, clock, link};
 
+use super::either::Who::{Ours, Theirs};
+use super::either::{Daemon, Who, address_is_on, adverts_of};
 use super::keepalived::{
     Protocol, STRONG, V2, V3, VRID, WEAK, addresses, advert_of, has_vip, last_word, seen, told, with_keepalived,
 };
 use super::{LIMIT, on_a_judged_network, requirements_met, settled};
-
-/// Which daemon a node runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Who {
-    Ours,
-    Theirs,
-}
-
-use Who::{Ours, Theirs};
-
-/// A node with its daemon, whichever that is.
-#[derive(Clone, Copy)]
-pub(super) struct Daemon<'a> {
-    lab: &'a Lab,
-    side: Side,
-    who: Who,
-}
-
-impl<'a> Daemon<'a> {
-    fn pair(lab: &'a Lab, [a, b]: [Who; 2]) -> [Self; 2] {
-        [Self { lab, side: Side::A, who: a }, Self { lab, side: Side::B, who: b }]
-    }
-
-    fn ours(self) -> Dropin<'a> {
-        Dropin::on(self.lab.node(self.side))
-    }
-
-    fn theirs(self) -> Keepalived<'a> {
-        Keepalived::on(self.lab.node(self.side))
-    }
-
-    fn start(self, setup: &Setup) {
-        self.start_on(&self.theirs().config(setup));
-    }
-
-    fn start_on(self, text: &str) {
-        match self.who {
-            Ours => self.ours().start(text).unwrap(),
-            Theirs => {
-                // What it said when it ran before would be taken for what it says now.
-                let _absent = std::fs::remove_file(self.theirs().log());
-                self.theirs().start_on(text).unwrap();
-            }
-        }
-    }
-
-    fn state(self) -> State {
-        match self.who {
-            Ours => self.ours().state(),
-            Theirs => self.theirs().state(),
-        }
-    }
-
-    /// Waits for it.
-    fn is(self, state: State) {
-        let waited = self.lab.wait(&format!("{} ({:?}) is {state:?}", self.side, self.who), LIMIT, || {
-            ensure!(self.state() == state, "it is {:?}", self.state());
-            Ok(())
-        });
-        settled(self.lab, waited);
-    }
-
-    fn kill(self) -> u64 {
-        let at = match self.who {
-            Ours => self.ours().kill(),
-            Theirs => self.theirs().kill(),
-        };
-        self.gone();
-        at.unwrap()
-    }
-
-    fn terminate(self) -> u64 {
-        let at = match self.who {
-            Ours => self.ours().terminate(),
-            Theirs => self.theirs().terminate(),
-        };
-        self.gone();
-        at.unwrap()
-    }
-
-    fn gone(self) {
-        let waited = self.lab.wait(&format!("{} ({:?}) has ended", self.side, self.who), LIMIT, || match self.who {
-            Ours => self.ours().ended(),
-            Theirs => {
-                ensure!(self.theirs().processes().is_empty(), "it still runs");
-                Ok(())
-            }
-        });
-        settled(self.lab, waited);
-    }
-
-    /// It has refused adverts for this reason and no other; of keepalived nothing is asked.
-    fn refuses(self, reason: &str) {
-        if self.who == Theirs {
-            return;
-        }
-        let waited = self.lab.wait(&format!("{} refuses for `{reason}`", self.side), LIMIT, || {
-            let status = self.ours().status()?;
-            let rejects = status.0["instances"][0]["rejects"].as_array().cloned().unwrap_or_default();
-            let strangers = status.number("/interfaces/0/strangers").unwrap_or_default();
-            let reasons: Vec<_> = rejects.iter().filter_map(|it| it["reason"].as_str()).collect();
-            let found = if strangers > 0 { [&["stranger"], &reasons[..]].concat() } else { reasons };
-            ensure!(found == [reason], "{found:?}");
-            Ok(())
-        });
-        settled(self.lab, waited);
-    }
-}
-
-/// The address is on this node and not on the other one, once both have done what they were told.
-fn address_is_on(lab: &Lab, side: Side) {
-    let waited = lab.wait(&format!("the address is on {side} alone"), LIMIT, || {
-        let found = Side::BOTH.map(|side| has_vip(lab, side));
-        ensure!(found == [side == Side::A, side == Side::B], "on a: {}, on b: {}", found[0], found[1]);
-        Ok(())
-    });
-    settled(lab, waited);
-}
-
-/// So many adverts of a node from now on.
-fn adverts_of(lab: &Lab, wire: &Wire, side: Side, wanted: usize) {
-    let from = clock::now_ns();
-    let waited = lab.wait(&format!("{wanted} adverts of {side}"), LIMIT, || {
-        let count = wire.since(from).into_iter().filter(|it| advert_of(side)(it.what)).count();
-        ensure!(count >= wanted, "{count}");
-        Ok(())
-    });
-    settled(lab, waited);
-}
 
 /// Everything that happens to a pair in its life, one after the other.
 fn a_life(test: &str, who: [Who; 2], protocol: Protocol) {
