@@ -27,7 +27,7 @@ use crate::net::clock;
 use crate::net::netlink::Seen;
 use crate::net::realtime::of_this_thread;
 use crate::observe::http::{self, Looks};
-use crate::observe::status::{GateView, Heard, Status, rejects};
+use crate::observe::status::{GateView, Heard, SavedWal, Status, rejects};
 use crate::observe::words;
 use crate::pg::Pg;
 
@@ -288,6 +288,11 @@ fn gate(parts: &Parts, now: Nanos) -> Option<GateView> {
     }
 }
 
+fn saved_wal(pg: &Pg) -> Option<SavedWal> {
+    let found = pg.saved_wal();
+    found.inspect_err(|error| tracing::warn!(%error, "what rejoins have saved of WAL cannot be read")).ok()
+}
+
 fn status(core: &Core, parts: &Parts, settings: &Settings) -> Status {
     let now = clock::now();
     let heard = |source| match parts.maps.detector(PEER, source) {
@@ -312,5 +317,6 @@ fn status(core: &Core, parts: &Parts, settings: &Settings) -> Status {
         rejects: rejects(parts.maps.stats(PEER).unwrap_or_default()),
         gate: settings.lease.as_ref().and(settings.postgres.as_ref()).and_then(|_| gate(parts, now)),
         strangers: parts.maps.strangers().map_or(0, |stats| stats.reject_source),
+        saved_wal: parts.pg.as_ref().and_then(saved_wal),
     }
 }

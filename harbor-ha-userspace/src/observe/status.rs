@@ -1,5 +1,7 @@
 //! The answer of the status socket, one JSON object.
 
+use std::path::PathBuf;
+
 use harbor_ha_ebpf::decide::filter::Reject;
 use harbor_ha_ebpf::decide::gate::{self, Gate};
 use harbor_ha_ebpf::records::{Detector, GateStats, JITTER_SLOTS, Lease, Order, Signs, State, Stats};
@@ -40,6 +42,19 @@ pub struct Status {
     pub gate: Option<GateView>,
     /// Packets of senders that are no peer.
     pub strangers: u64,
+    /// WAL that rejoins have put aside; `None` without a PostgreSQL, or when it cannot be read.
+    pub saved_wal: Option<SavedWal>,
+}
+
+/// WAL of this node that the other one never had. Nobody but an operator removes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SavedWal {
+    /// Where: a directory for each time that the histories parted.
+    pub path: PathBuf,
+    /// How many of them.
+    pub directories: u64,
+    /// What they take, in bytes.
+    pub bytes: u64,
 }
 
 impl Status {
@@ -117,6 +132,8 @@ pub struct Heard {
     pub state: &'static str,
     /// Valid packets.
     pub arrivals: u64,
+    /// Questions of ours that the peer's kernel answered (reflections); 0 of adverts.
+    pub answers: u64,
     /// Age of the last one; `None` when there was none.
     pub age_ns: Option<u64>,
     /// Intervals without a packet.
@@ -151,6 +168,7 @@ impl Heard {
                 State::Resigned => "resigned",
             },
             arrivals: detector.arrivals,
+            answers: detector.answers,
             age_ns: (detector.arrivals > 0).then(|| now_ns.saturating_sub(detector.last_arrival_ns)),
             missed: detector.missed_total,
             stalled: detector.stalled,

@@ -50,6 +50,9 @@ pub fn render(status: &Value, width: Option<usize>) -> String {
     if let Some((name, text)) = lag(&status["lag"], now) {
         line(name, text);
     }
+    if let Some((name, text)) = saved_wal(&status["saved_wal"]) {
+        line(name, text);
+    }
     if let Some(terms) = status["terms"].as_object() {
         line("term", term(terms));
     }
@@ -58,7 +61,12 @@ pub fn render(status: &Value, width: Option<usize>) -> String {
     }
     line(
         "heartbeats",
-        format!("pulses {}; adverts {}", heard(&status["pulses_heard"]), heard(&status["adverts_heard"])),
+        format!(
+            "pulses {}{}; adverts {}",
+            heard(&status["pulses_heard"]),
+            unanswered(&status["pulses_heard"]),
+            heard(&status["adverts_heard"])
+        ),
     );
     let rejects = status["rejects"].as_array().map(Vec::as_slice).unwrap_or_default();
     let mut dropped: Vec<String> =
@@ -133,6 +141,14 @@ fn postgresql(postgres: &serde_json::Map<String, Value>) -> String {
     text
 }
 
+/// What rejoins have put aside, if there is any.
+fn saved_wal(saved: &Value) -> Option<(&'static str, String)> {
+    let directories = saved["directories"].as_u64().filter(|&count| count > 0)?;
+    let (bytes, path) = (size(saved["bytes"].as_u64().unwrap_or(0)), word(&saved["path"]));
+    let noun = if directories == 1 { "rejoin" } else { "rejoins" };
+    Some(("saved WAL", format!("{bytes} of {directories} {noun} in {path}; remove what nobody wants to read any more")))
+}
+
 /// How far a standby is behind, as far as its primary has said; loud where it refuses for it.
 fn lag(lag: &Value, now: u64) -> Option<(&'static str, String)> {
     let bytes = lag["bytes"].as_u64()?;
@@ -161,6 +177,16 @@ fn heard(heard: &Value) -> String {
         heard["missed"],
         heard["stalled"],
     )
+}
+
+/// Loud when the peer's daemon is heard and its kernel never answered: then a starved daemon looks dead.
+fn unanswered(pulses: &Value) -> &'static str {
+    let silent = pulses["answers"] == 0 && pulses["arrivals"].as_u64().unwrap_or(0) >= 100;
+    if silent {
+        ", NONE OF OURS ANSWERED by its kernel: `kernel.xdp_mode = \"generic\"` there helps where a card cannot send back"
+    } else {
+        ""
+    }
 }
 
 fn stamps(takeover: &serde_json::Map<String, Value>, now: u64) -> String {

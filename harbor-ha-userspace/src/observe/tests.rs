@@ -166,3 +166,33 @@ fn long_lines_are_wrapped_between_words_where_the_terminal_ends() {
     // Too narrow to be of use: as it is.
     assert_eq!(render(&primary(), Some(20)), render(&primary(), None));
 }
+
+#[test]
+fn saved_wal_is_told_of_when_there_is_some() {
+    let with_saved = |saved: Value| {
+        let mut status = primary();
+        status["saved_wal"] = saved;
+        render(&status, None)
+    };
+    for nothing in [Value::Null, json!({"path": "/s/lost-wal", "directories": 0, "bytes": 0})] {
+        assert_eq!(with_saved(nothing), render(&primary(), None));
+    }
+    let text = with_saved(json!({"path": "/s/lost-wal", "directories": 2, "bytes": 50_331_648}));
+    assert_eq!(
+        line(&text, "saved"),
+        "saved WAL    48.0 MiB of 2 rejoins in /s/lost-wal; remove what nobody wants to read any more"
+    );
+}
+
+#[test]
+fn a_peer_whose_kernel_never_answers_is_loud() {
+    let with_answers = |answers: Value| {
+        let mut status = primary();
+        status["pulses_heard"]["answers"] = answers;
+        line(&render(&status, None), "heartbeats")
+    };
+    for usual in [Value::Null, json!(1)] {
+        assert_eq!(with_answers(usual), line(&render(&primary(), None), "heartbeats"));
+    }
+    assert!(with_answers(json!(0)).contains("NONE OF OURS ANSWERED by its kernel"));
+}

@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use crate::core::facts::Lsn;
+use crate::observe::status::SavedWal;
 
 use super::control::ControlFile;
 use super::history::Switch;
@@ -108,13 +109,38 @@ impl Pg {
     /// A directory that is not there yet; the journal remembers it before anything is put there.
     pub(super) fn choose_lost_wal_dir(&self, timeline: u32, fork: Lsn) -> PathBuf {
         let name = format!("{timeline:08X}-{:016X}", fork.0);
-        let mut path = self.state_dir().join("lost-wal").join(&name);
+        let mut path = self.lost_wal_path().join(&name);
         let mut again = 1;
         while path.exists() {
             again += 1; // an earlier rejoin at this fork was abandoned, and the server wrote on
             path.set_file_name(format!("{name}-{again}"));
         }
         path
+    }
+
+    fn lost_wal_path(&self) -> PathBuf {
+        self.state_dir().join("lost-wal")
+    }
+
+    /// What rejoins have put aside so far: it grows by a few segments each time that histories part, and is an
+    /// operator's to remove, who alone knows whether somebody still wants to read it.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn saved_wal(&self) -> io::Result<SavedWal> {
+        let path = self.lost_wal_path();
+        let mut saved = SavedWal { path: path.clone(), directories: 0, bytes: 0 };
+        for directory in entries(&path)? {
+            saved.directories += 1;
+            for file in entries(&directory?.path())? {
+                match file?.metadata() {
+                    Ok(seen) => saved.bytes = saved.bytes.saturating_add(seen.len()),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {} // an operator removes it right now
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(saved)
     }
 
     /// Copies the WAL from the fork on to `saved` and counts what it holds; the server must not run.
@@ -244,6 +270,15 @@ impl Pg {
     pub fn loss_reports_path(&self) -> PathBuf {
         self.state_dir().join("loss-reports.jsonl")
     }
+}
+
+/// What is in a directory; nothing, if there is none.
+fn entries(path: &Path) -> io::Result<impl Iterator<Item = io::Result<fs::DirEntry>>> {
+    let found = match fs::read_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        found => Some(found?),
+    };
+    Ok(found.into_iter().flatten())
 }
 
 /// Our own way from the fork to the end, timeline by timeline.

@@ -17,14 +17,12 @@ use tokio::time::Instant;
 
 use crate::fault;
 
-use super::basebackup::remove_fresh;
 use super::connect::Session;
 use super::control::exists;
 use super::follow::ASK;
 use super::history::{self, Switch};
 use super::journal::{Journal, JournalError};
 use super::loss::LossReport;
-use super::renewal::Stage;
 use super::settings::literal;
 use super::{Pg, StopMode};
 
@@ -118,7 +116,7 @@ impl Pg {
     /// Makes this node a standby of the peer: the server must not run, and every process of it be gone.
     ///
     /// # Errors
-    /// See [`RejoinError`]. The journal stays, so that only another call (or [`Pg::abandon_rejoin`]) ends it.
+    /// See [`RejoinError`]. The journal stays, so that only another call ends it.
     pub async fn rejoin(&self, by: RejoinBy, progress: impl FnMut(RejoinStep)) -> Result<Rejoined, RejoinError> {
         let begun = Instant::now();
         let mut run = Run { pg: self, journal: self.take_up_journal()?, progress };
@@ -156,27 +154,6 @@ impl Pg {
             tracing::info!(?stopped, "the standby stopped, to be made anew");
         }
         self.rejoin(RejoinBy::BaseBackup, progress).await
-    }
-
-    /// Forgets a rejoin that has not changed the data directory beyond crash recovery, for an operator (or a core) that
-    /// learnt that the peer is not the primary after all. The directory is left as a standby's.
-    ///
-    /// # Errors
-    /// `pg_rewind` has begun, or a base backup takes the directory's place.
-    pub fn abandon_rejoin(&self) -> Result<(), RejoinError> {
-        if let Some(journal) = self.read_journal()? {
-            match journal.renewal {
-                _ if journal.rewind_begun => return Err(RejoinError::TooLate),
-                Some(plan) if plan.stage != Stage::Copy => return Err(RejoinError::TooLate),
-                Some(plan) => remove_fresh(&plan.fresh).map_err(RejoinError::files(&plan.fresh))?,
-                None => {}
-            }
-        }
-        self.write_standby_signal()?;
-        self.remove_journal()?;
-        self.forget_node_files();
-        self.forget_wal();
-        Ok(())
     }
 
     /// A standby that is about to be promoted: the rejoin that started it will not get to its last word any more, and

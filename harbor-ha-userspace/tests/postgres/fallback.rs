@@ -63,7 +63,10 @@ async fn two_primaries_on_one_timeline_number_become_one_pair_again_and_the_loss
     println!("{loss}");
     assert_eq!((loss.commits, loss.complete, loss.timeline), (8, true, 2));
     assert!(loss.first_commit.is_some_and(|time| time.ends_with(" UTC") && time.starts_with("20")));
-    assert!(fs::read_dir(&loss.saved).unwrap().count() >= 2, "both timelines' WAL");
+    let files: Vec<_> = fs::read_dir(&loss.saved).unwrap().map(|file| file.unwrap().metadata().unwrap().len()).collect();
+    assert!(files.len() >= 2, "both timelines' WAL");
+    let seen = a.pg.saved_wal().unwrap();
+    assert_eq!((seen.directories, seen.bytes), (1, files.iter().sum()), "{seen:?}");
     assert_eq!(reports(a).len(), 1); // one divergence is one report, however often it was looked at
     assert_eq!((rejoined.kept, beside(a).len()), (None, 0));
 

@@ -245,8 +245,10 @@ async fn two_primaries_on_one_timeline_number_are_told_that_they_diverged(bin) {
     assert!(matches!(error, RejoinError::Diverged { timeline: 2, .. }), "{error}");
     assert!(error.needs_base_backup());
     println!("{error}");
-    a.pg.abandon_rejoin().unwrap();
-    assert!(!a.pg.rejoin_pending() && a.pg.at_rest().unwrap().standby_signal);
+    // Whatever comes next, nobody starts this directory as a primary.
+    assert!(a.pg.rejoin_pending());
+    let refused = a.pg.start(StartAs::Primary).await;
+    assert!(refused.is_err(), "{refused:?}");
 }
 }
 

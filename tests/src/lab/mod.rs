@@ -9,6 +9,7 @@
 //! | [`state`] | what stands on the disk about a lab; run ids, owners, folders |
 //! | [`netns`], [`link`], [`host`] | namespaces and what runs in them; switch, ports, partition; a host's `init` |
 //! | [`node`], [`config`], [`postgres`] | a node and its daemon; the daemon's configuration; its PostgreSQL |
+//! | [`pass`] | what a cable of this kind needs for native XDP |
 //! | [`cgroup`] | everything that runs on a node is in a cgroup of its own |
 //! | [`witness`] | the third party: a real etcd or Redis |
 //! | [`keepalived`], [`dropin`] | somebody else's daemon on a node; ours on the same file |
@@ -36,6 +37,7 @@ pub mod need;
 pub mod netns;
 pub mod node;
 pub mod observer;
+pub mod pass;
 pub mod ping;
 pub mod pool;
 pub mod postgres;
@@ -294,7 +296,8 @@ impl Lab {
     fn build_network(&self) -> Result<()> {
         cgroup::make(&self.state.run)?;
         link::build(&self.state)?;
-        state::mount_bpffs(&self.state)
+        state::mount_bpffs(&self.state)?;
+        if self.state.options.xdp_mode == "generic" { Ok(()) } else { pass::attach(&self.state) }
     }
 
     /// The node that serves.

@@ -11,13 +11,27 @@ use super::watched::{Watched, ms};
 
 #[test]
 fn a_hung_primary_answers_nobody_once_another_does_and_never_serves_again() {
-    if !need::has("a_hung_primary_answers_nobody_once_another_does_and_never_serves_again", &LAB) {
+    hangs("a_hung_primary_answers_nobody_once_another_does_and_never_serves_again", "generic");
+}
+
+#[test]
+fn a_driver_that_sends_back_answers_for_a_hung_primary_too() {
+    hangs("a_driver_that_sends_back_answers_for_a_hung_primary_too", "native");
+}
+
+fn hangs(test: &str, xdp_mode: &str) {
+    if !need::has(test, &LAB) {
         return;
     }
-    let mut it = Watched::up(&Options::default());
+    let mut it = Watched::up(&Options { xdp_mode: xdp_mode.into(), ..Options::default() });
+    for side in Side::BOTH {
+        assert_eq!(it.says(side).text("/xdp_mode"), xdp_mode);
+    }
     it.lab.inject(Fault::Hang, Side::A).unwrap();
     it.calm(Side::B);
     it.never_two();
+    // Its kernel still answered: a node whose kernel is silent as well would be dead, and sooner.
+    assert_eq!(it.says(Side::B).text("/takeover/why"), "hung");
     // The daemon that wakes up believes for a moment that it is still the primary.
     it.lab.undo(Fault::Hang, Side::A).unwrap();
     it.lab.wait_serving(Side::B, SOON).unwrap();

@@ -44,6 +44,7 @@ fn status() -> Status {
         rejects: Vec::new(),
         gate: None,
         strangers: 0,
+        saved_wal: None,
     }
 }
 

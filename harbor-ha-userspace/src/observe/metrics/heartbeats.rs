@@ -20,6 +20,11 @@ pub(super) fn write(families: &mut Families<'_>, status: &Status) -> fmt::Result
         both(|heard| heard.arrivals),
     )?;
     families.counter(
+        "heartbeat_answers",
+        "Pulses of ours that the other node's kernel answered, whatever its daemon did.",
+        [([("heartbeat", "pulse")], status.pulses_heard.answers)],
+    )?;
+    families.counter(
         "heartbeats_missed",
         "Intervals in which no packet of the other node came.",
         both(|heard| heard.missed),

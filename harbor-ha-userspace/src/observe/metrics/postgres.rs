@@ -8,6 +8,11 @@ use crate::core::facts::PgFacts;
 use crate::core::snapshot::SERVERS;
 
 pub(super) fn write(families: &mut Families<'_>, status: &Status) -> fmt::Result {
+    families.single(
+        "saved_wal_bytes",
+        "WAL in bytes that rejoins of this node have put aside, for an operator to look at and remove.",
+        status.saved_wal.as_ref().map(|saved| saved.bytes),
+    )?;
     let Some(server) = &status.core.postgres else { return Ok(()) };
     families.flag("postgres_up", "Whether PostgreSQL of this node answers.", server.facts.is_some())?;
     families.states(

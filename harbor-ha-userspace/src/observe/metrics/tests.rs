@@ -14,7 +14,7 @@ use crate::core::promotable::NotPromotable;
 use crate::core::rules::{Isolated, LeaseRules, Rules, SyncPolicy};
 use crate::core::snapshot::Takeover;
 use crate::core::{Actions, Adopted, Core, Done, Handover, Input, Postgres, Terms, Verdict};
-use crate::observe::status::{GateView, Heard, PulseCounters, RejectCount};
+use crate::observe::status::{GateView, Heard, PulseCounters, RejectCount, SavedWal};
 
 const NOW: Nanos = Nanos::from_secs(1000);
 
@@ -89,6 +89,7 @@ fn pulse(kind: VerdictKind, lsn: u64) -> Input {
 fn status(core: &Core) -> Status {
     let detector = Detector {
         arrivals: 5,
+        answers: 3,
         deaths: 1,
         gap_max_ns: 21_000_000,
         last_arrival_ns: NOW.0 - 2_000_000,
@@ -112,6 +113,7 @@ fn status(core: &Core) -> Status {
         rejects: crate::observe::status::rejects(Stats { reject_mac: 4, ..Stats::default() }),
         gate: Some(gate),
         strangers: 2,
+        saved_wal: Some(SavedWal { path: "/s/lost-wal".into(), directories: 2, bytes: 48 << 20 }),
     }
 }
 
@@ -177,6 +179,7 @@ fn a_standby_that_is_too_far_behind_is_seen_before_and_after_its_refusal() {
     let found = scraped(status(&standby([lives.clone(), vec![look.clone()]].concat())));
     assert_eq!(found["harbor_ha_replication_lag_bytes"], 25.0);
     assert_eq!(found["harbor_ha_replication_lag_limit_bytes"], 10.0);
+    assert_eq!(found["harbor_ha_saved_wal_bytes"], 50_331_648.0);
     assert_eq!(found["harbor_ha_takeover_refused{reason=\"lag\"}"], 1.0);
     assert_eq!(found["harbor_ha_takeover_refusals_total{reason=\"lag\"}"], 0.0, "nothing was due yet");
     let dead = vec![look, pulse(VerdictKind::Dead, 130)];
@@ -207,6 +210,7 @@ fn what_the_kernel_counts_comes_in_seconds_and_with_its_zeros() {
         ("harbor_ha_packets_rejected_total{reason=\"mac\",source=\"peer\"}", 4.0),
         ("harbor_ha_packets_rejected_total{reason=\"ttl\",source=\"peer\"}", 0.0),
         ("harbor_ha_packets_rejected_total{reason=\"source\",source=\"stranger\"}", 2.0),
+        ("harbor_ha_heartbeat_answers_total{heartbeat=\"pulse\"}", 3.0),
         ("harbor_ha_heartbeat_deaths_total{heartbeat=\"pulse\"}", 1.0),
         ("harbor_ha_heartbeat_age_seconds{heartbeat=\"pulse\"}", 0.002),
         ("harbor_ha_heartbeat_gap_max_seconds{heartbeat=\"pulse\"}", 0.021),

@@ -179,9 +179,6 @@ pub enum RejoinError {
     /// `follow` was called on a primary, or on a directory that was one.
     #[error("the local server is, or was, a primary: it cannot follow without a rejoin")]
     NotStandby,
-    /// `abandon_rejoin` came after `pg_rewind`, or after a base backup took the directory's place.
-    #[error("the data directory is no longer what it was: the rejoin must be finished")]
-    TooLate,
 }
 
 impl RejoinError {
