@@ -5,7 +5,7 @@
 //! together, and a judgement from outside. [`points`]: a death at each
 //! single step. [`sim`] runs the core on virtual time, [`model`] explores the
 //! lease protocol exhaustively. [`cloud`] is a double of the cloud's services. [`frames`] is what a real keepalived sends.
-//! The suites lie in `suites/`.
+//! [`vrrp`] measures plain VRRP. The suites lie in `suites/`.
 
 pub mod chaos;
 pub mod cloud;
@@ -15,3 +15,4 @@ pub mod model;
 pub mod points;
 pub mod run;
 pub mod sim;
+pub mod vrrp;

@@ -61,6 +61,13 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// Plain VRRP, measured: `load` (many instances beside keepalived), `torture` (scripts that misbehave).
+    #[command(disable_help_flag = true)]
+    Vrrp {
+        /// Handed to `harbor-ha-lab vrrp`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// Random schedules of faults on virtual time: `sim [--seeds N] [--from S] [--replay SEED] [--mutants]`.
     #[command(disable_help_flag = true)]
     Sim {
@@ -95,6 +102,7 @@ fn main() -> ExitCode {
         Verb::Chaos { arguments } => cargo::become_lab(Some("chaos"), &arguments),
         Verb::Points { arguments } => cargo::become_lab(Some("points"), &arguments),
         Verb::Calm { arguments } => cargo::become_lab(Some("calm"), &arguments),
+        Verb::Vrrp { arguments } => cargo::become_lab(Some("vrrp"), &arguments),
         Verb::Sim { arguments } => cargo::become_sim(&arguments),
         Verb::Test { suite } => test::verb(suite),
         Verb::Model { arguments } => cargo::become_model(&arguments),

@@ -28,10 +28,11 @@ pub(super) fn run(with: &WithConfig) -> Result<ExitCode, ExitCode> {
     let (lines, _flushes_at_the_end) =
         NonBlockingBuilder::default().buffered_lines_limit(LINES_MAX).thread_name("log").finish(std::io::stderr());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(lines).with_ansi(colour).init();
-    // A router's machine has a thread of its own; of a pair it is the loop.
+    // Of a pair, the workers run the loop; of a router, whose machine has a thread of its own, what moves addresses: a
+    // takeover is over when the address is up, and not when it is decided.
     let priority = match &configuration {
         Configuration::Pair(settings) => settings.realtime.priority,
-        Configuration::Router(_) => 0,
+        Configuration::Router(settings) => settings.realtime.priority,
     };
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     runtime.worker_threads(WORKERS).on_thread_start(raise_workers(WORKERS, priority));

@@ -10,7 +10,7 @@ use nix::unistd::{Pid, getpgid};
 
 use super::node::Node;
 use super::state::VIP;
-use super::{clock, host, netns};
+use super::{clock, dropin, host, netns};
 
 /// What to configure; the rest is as in the users' files: unicast, one peer, one address.
 #[derive(Clone, Debug)]
@@ -64,10 +64,18 @@ impl<'a> Keepalived<'a> {
     /// # Errors
     /// It is not installed, or the node's files cannot be written.
     pub fn start(self, setup: &Setup) -> Result<()> {
+        self.start_on(&self.config(setup))
+    }
+
+    /// Starts it on these words.
+    ///
+    /// # Errors
+    /// It is not installed, or the node's files cannot be written.
+    pub fn start_on(self, text: &str) -> Result<()> {
         let home = self.node.home();
         fs::create_dir_all(&home)?;
         let config = home.join("keepalived.conf");
-        fs::write(&config, self.config(setup))?;
+        fs::write(&config, text)?;
         // -n: no daemon. -P: VRRP only. -l -G: its words go to the file and nowhere else; without a syslog daemon it
         // would write each line to the machine's console, which takes milliseconds.
         let mut arguments: Vec<_> = ["-n", "-P", "-l", "-G", "-D", "-f"].map(Into::into).into();
@@ -79,10 +87,13 @@ impl<'a> Keepalived<'a> {
             arguments.extend([option.into(), file.into_os_string()]);
         }
         let program = super::need::find_program("keepalived").context("keepalived is not installed")?;
+        arguments.insert(0, program.into_os_string());
+        let (program, arguments) = dropin::private(self.node, arguments)?;
         host::start(&self.node.place(), None, &self.log(), &program, &arguments)
     }
 
-    fn config(self, setup: &Setup) -> String {
+    /// The words of its configuration.
+    pub fn config(self, setup: &Setup) -> String {
         let Setup { version, advert_int, priority, vrid, preempt, password } = setup;
         let nopreempt = if *preempt { "" } else { "    nopreempt\n" };
         let (ours, peer) = (self.node.address(), self.node.peer_address());

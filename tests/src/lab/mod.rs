@@ -13,13 +13,14 @@
 //! | [`cgroup`] | everything that runs on a node is in a cgroup of its own |
 //! | [`witness`] | the third party: a real etcd or Redis |
 //! | [`cloud`] | the double of Alibaba Cloud, which hears who announces the address |
-//! | [`keepalived`] | somebody else's daemon on a node |
+//! | [`keepalived`], [`dropin`] | somebody else's daemon on a node; ours on the same file |
 //! | [`fault`] | what breaks, and the healing |
 //! | [`capture`], [`writer`] | what the client host sees on the wire; the client that writes, or reads |
 //! | [`ping`] | whether the address answers at all, each millisecond |
 //! | [`speaker`], [`observer`] | a client that is a process of its host; who serves, seen from outside |
 //! | [`pool`] | connections that were open before a fault |
-//! | [`wire`] | adverts and gratuitous ARP, as any host sees them |
+//! | [`wire`], [`record`] | adverts and gratuitous ARP, as any host sees them; as a capture |
+//! | [`tshark`] | an outside judge of such captures |
 //! | [`teardown`], [`residue`], [`interrupt`] | taking down, and the proof that nothing stays |
 //! | [`need`] | what a test needs, with a skip that says what is missing |
 
@@ -28,6 +29,7 @@ pub mod cgroup;
 pub mod clock;
 pub mod cloud;
 pub mod config;
+pub mod dropin;
 pub mod fault;
 pub mod host;
 pub mod interrupt;
@@ -41,10 +43,12 @@ pub mod pass;
 pub mod ping;
 pub mod pool;
 pub mod postgres;
+pub mod record;
 pub mod residue;
 pub mod speaker;
 pub mod state;
 pub mod teardown;
+pub mod tshark;
 pub mod user;
 pub mod wire;
 pub mod witness;

@@ -76,6 +76,14 @@ impl Pings {
         Ok(Self { answers, stop, threads })
     }
 
+    /// Whether there was an answer after an instant.
+    ///
+    /// # Panics
+    /// The listening thread panicked.
+    pub fn answered_since(&self, at_ns: u64) -> bool {
+        self.answers.lock().expect("no holder panics").last().is_some_and(|at| *at > at_ns)
+    }
+
     /// The longest time without an answer that ended after an instant, in nanoseconds.
     ///
     /// # Panics

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use anyhow::{Context, Result};
+use harbor_ha::net::realtime;
 use harbor_ha_ebpf::wire::cursor::Cursor;
 use harbor_ha_ebpf::wire::{arp, ethernet, ipv4, vrrp};
 use nix::sys::socket::{setsockopt, sockopt::ReceiveTimeout};
@@ -17,6 +18,9 @@ use nix::sys::time::{TimeVal, TimeValLike};
 
 use super::state::VIP;
 use super::{Lab, Side, clock, netns};
+
+/// Of the thread that listens: above the 50 of both daemons. It sleeps unless there is a frame.
+const PRIORITY: u8 = 60;
 
 /// One frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +60,8 @@ impl Wire {
         let (seen, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
         let (list, end, mut socket) = (Arc::clone(&seen), Arc::clone(&stop), File::from(socket));
         let listen = move || {
+            // Above the daemons: on a busy machine the stamps would tell how late this thread is. Where it is refused they do.
+            let _as_it_is = realtime::raise_this_thread(PRIORITY);
             let mut frame = [0; 2048];
             while !end.load(Ordering::Relaxed) {
                 let Ok(length) = socket.read(&mut frame) else { continue };
@@ -100,7 +106,7 @@ impl Drop for Wire {
 }
 
 /// Every protocol, sent and received.
-fn packet_socket() -> Result<OwnedFd> {
+pub(super) fn packet_socket() -> Result<OwnedFd> {
     let protocol = (libc::ETH_P_ALL as u16).to_be();
     // SAFETY: a plain system call with numbers.
     let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, protocol.into()) };

@@ -11,13 +11,13 @@ use harbor_ha_ebpf::wire::ipv4::{self, Header};
 use harbor_ha_ebpf::wire::pulse::{self, Pulse, flag};
 use harbor_ha_ebpf::wire::siphash::Key;
 use harbor_ha_ebpf::wire::vrrp::{self, Outgoing};
-use harbor_ha_tests::lab::need::{self, LAB};
+use harbor_ha_tests::lab::tshark::Checksum;
 use harbor_ha_tests::lab::wire::{What, Wire};
 use harbor_ha_tests::lab::{Lab, Side, clock, netns, node};
 use serde_json::Value;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::{LIMIT, on_a_network, secret, serves, start_ours, until};
+use super::{LIMIT, on_a_judged_network, requirements_met, secret, serves, start_ours, until};
 
 const PASSWORD: [u8; 8] = *b"111111\0\0";
 const KEY: [u8; 16] = [0x00, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0xff];
@@ -151,8 +151,16 @@ const TEST: &str = "each_wrong_packet_on_the_wire_is_counted_under_its_own_reaso
 
 #[test]
 fn each_wrong_packet_on_the_wire_is_counted_under_its_own_reason() {
-    if need::has(TEST, &LAB) {
-        on_a_network(run);
+    if requirements_met(TEST, &[]) {
+        on_a_judged_network(Checksum::PseudoHeader, run, |judgement| {
+            // The judge sees what the daemon saw, and has nothing to say against what the daemon said.
+            let (ours, forged): (Vec<_>, Vec<_>) = judgement.objections.iter().partition(|it| it.source == "10.77.0.1");
+            ensure!(ours.is_empty() && judgement.adverts.contains_key("10.77.0.1"), "{ours:?}");
+            for word in ["malformed", "the checksum is not good"] {
+                ensure!(forged.iter().any(|it| it.what.contains(word)), "nothing {word} in {forged:?}");
+            }
+            Ok(())
+        });
     }
 }
 

@@ -2,44 +2,43 @@
 
 use anyhow::ensure;
 use harbor_ha_tests::lab::keepalived::{Keepalived, Setup, State};
-use harbor_ha_tests::lab::need::{self, LAB, Need};
 use harbor_ha_tests::lab::state::VIP;
 use harbor_ha_tests::lab::wire::{What, Wire};
 use harbor_ha_tests::lab::{Lab, Side, clock, link, netns};
 use nix::sys::signal::Signal;
 
-use super::{LIMIT, on_a_network, secret, serves, settled, start_ours, until};
+use super::{LIMIT, on_a_network, requirements_met, secret, serves, settled, start_ours, until};
 
 /// The master of a fresh pair, and its backup: the users' priorities.
-const STRONG: u8 = 100;
-const WEAK: u8 = 10;
-const VRID: u8 = 51;
+pub(super) const STRONG: u8 = 100;
+pub(super) const WEAK: u8 = 10;
+pub(super) const VRID: u8 = 51;
 
 /// A protocol version as both are told it.
 #[derive(Clone, Copy)]
-struct Protocol {
-    version: u8,
-    advert_int: &'static str,
-    interval_ms: u64,
-    password: Option<&'static str>,
+pub(super) struct Protocol {
+    pub version: u8,
+    pub advert_int: &'static str,
+    pub interval_ms: u64,
+    pub password: Option<&'static str>,
 }
 
-const V2: Protocol = Protocol { version: 2, advert_int: "1", interval_ms: 1000, password: Some("111111") };
+pub(super) const V2: Protocol = Protocol { version: 2, advert_int: "1", interval_ms: 1000, password: Some("111111") };
 /// Fast, but no faster than a busy machine can follow: here a false failover is a failed test.
-const V3: Protocol = Protocol { version: 3, advert_int: "0.2", interval_ms: 200, password: None };
+pub(super) const V3: Protocol = Protocol { version: 3, advert_int: "0.2", interval_ms: 200, password: None };
 
 impl Protocol {
-    fn keepalived(self, priority: u8) -> Setup {
+    pub(super) fn keepalived(self, priority: u8) -> Setup {
         let Self { version, advert_int, password, .. } = self;
         Setup { version, advert_int, priority, vrid: VRID, preempt: false, password }
     }
 
     /// Skew_Time: RFC 3768 §6.1 counts in seconds, RFC 9568 §6.1 in intervals. With these figures, both do.
-    fn skew_ms(self, priority: u8) -> f64 {
+    pub(super) fn skew_ms(self, priority: u8) -> f64 {
         (256.0 - f64::from(priority)) / 256.0 * self.interval_ms as f64
     }
 
-    fn master_down_ms(self, priority: u8) -> f64 {
+    pub(super) fn master_down_ms(self, priority: u8) -> f64 {
         3.0 * self.interval_ms as f64 + self.skew_ms(priority)
     }
 }
@@ -58,7 +57,7 @@ fn ours(lab: &Lab, side: Side, protocol: Protocol, priority: u8) {
     start_ours(lab, side, &vrrp);
 }
 
-fn keepalived_is(lab: &Lab, keepalived: Keepalived<'_>, state: State) {
+pub(super) fn keepalived_is(lab: &Lab, keepalived: Keepalived<'_>, state: State) {
     let waited = lab.wait(&format!("keepalived is {state:?}"), LIMIT, || {
         ensure!(keepalived.state() == state, "it went through {:?}", keepalived.states());
         Ok(())
@@ -66,12 +65,12 @@ fn keepalived_is(lab: &Lab, keepalived: Keepalived<'_>, state: State) {
     settled(lab, waited);
 }
 
-fn advert_of(side: Side) -> impl Fn(What) -> bool {
+pub(super) fn advert_of(side: Side) -> impl Fn(What) -> bool {
     move |what| matches!(what, What::Advert(from, priority) if from == side && priority != 0)
 }
 
 /// Waits for a frame at or after an instant; returns its own.
-fn seen(lab: &Lab, wire: &Wire, from_ns: u64, what: &str, wanted: impl Fn(What) -> bool) -> u64 {
+pub(super) fn seen(lab: &Lab, wire: &Wire, from_ns: u64, what: &str, wanted: impl Fn(What) -> bool) -> u64 {
     let waited = lab.wait(what, LIMIT, || {
         ensure!(wire.first(from_ns, &wanted).is_some(), "seen so far: {:?}", wire.since(from_ns));
         Ok(())
@@ -87,23 +86,28 @@ fn announced(lab: &Lab, wire: &Wire, client: &Wire, from_ns: u64) -> u64 {
     seen(lab, wire, from_ns, "b's announcement", by_b)
 }
 
-fn told(test: &str, protocol: Protocol, what: &str, from_ns: u64, to_ns: u64, rfc_ms: f64) {
+pub(super) fn told(test: &str, protocol: Protocol, what: &str, from_ns: u64, to_ns: u64, rfc_ms: f64) {
     let measured = to_ns.saturating_sub(from_ns) as f64 / 1e6;
     eprintln!("{test}, v{}: {what} {measured:.1} ms; the RFC says {rfc_ms:.1} ms", protocol.version);
 }
 
 /// The last advert of a node before an instant must be an ordinary one: a crash says no good-bye.
-fn last_word(wire: &Wire, side: Side, before_ns: u64) -> u64 {
+pub(super) fn last_word(wire: &Wire, side: Side, before_ns: u64) -> u64 {
     let last = wire.last(before_ns, |what| matches!(what, What::Advert(from, _) if from == side));
     let ordinary = wire.last(before_ns, advert_of(side));
     assert_eq!(last, ordinary, "{side} resigned: {:?}", wire.since(0));
     ordinary.expect("it advertised")
 }
 
-fn has_vip(lab: &Lab, side: Side) -> bool {
+pub(super) fn has_vip(lab: &Lab, side: Side) -> bool {
+    addresses(lab, side).contains(&format!(" {VIP}/"))
+}
+
+/// What `ip` says of a node.
+pub(super) fn addresses(lab: &Lab, side: Side) -> String {
     let mut ip = netns::command(&lab.node(side).netns(), "ip").unwrap();
     let output = ip.args(["-4", "-o", "address"]).output().unwrap();
-    String::from_utf8_lossy(&output.stdout).contains(&format!(" {VIP}/"))
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// Ours serves on `a`, keepalived stands by on `b` and has seen five adverts of ours without moving.
@@ -152,8 +156,8 @@ fn keepalived_serves<'a>(lab: &'a Lab, protocol: Protocol) -> (Keepalived<'a>, [
     (keepalived, wires)
 }
 
-fn with_keepalived(test: &str, run: impl FnOnce(&Lab)) {
-    if need::has(test, &[&LAB[..], &[Need::Tool("keepalived")]].concat()) {
+pub(super) fn with_keepalived(test: &str, run: impl FnOnce(&Lab)) {
+    if requirements_met(test, &["keepalived"]) {
         on_a_network(run);
     }
 }

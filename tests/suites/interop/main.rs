@@ -1,10 +1,16 @@
 //! Our daemon among others on a wire: a real keepalived as its peer, and whoever sends what he should not. Root.
 //!
-//! Plain VRRP, no PostgreSQL, no pulses. States and their order are asserted, times are printed beside the RFC's.
+//! States and their order are asserted, times are printed beside the RFC's. Whatever goes over a wire of this suite is
+//! recorded, and judged at the end of each test by tshark's dissector of VRRP.
 
+mod dropin;
+mod either;
 mod forged;
+mod judge;
 mod keepalived;
+mod migration;
 mod router;
+mod seed;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -12,20 +18,50 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use harbor_ha_tests::lab::dropin::Dropin;
 use harbor_ha_tests::lab::keepalived::Keepalived;
+use harbor_ha_tests::lab::need::{self, LAB, Need};
 use harbor_ha_tests::lab::node::Status;
-use harbor_ha_tests::lab::{Lab, Options, Side, residue};
+use harbor_ha_tests::lab::record::Record;
+use harbor_ha_tests::lab::tshark::{self, Checksum, Judgement};
+use harbor_ha_tests::lab::{Lab, Options, Side, residue, state};
 
 /// Three times the longest Master_Down_Interval here (3.96 s), and some for a busy machine.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// Runs a test on hosts of its own, and proves that they are gone after it.
+/// Whether a test can run here: on a lab, before the judge, with these programs more.
+fn requirements_met(test: &str, more: &[&'static str]) -> bool {
+    let tools: Vec<_> = ["tshark", "unshare"].iter().chain(more).map(|name| Need::Tool(name)).collect();
+    need::has(test, &[&LAB[..], &tools].concat())
+}
+
+/// Runs a test on hosts of its own, has every advert judged, and proves that the hosts are gone after it.
 fn on_a_network(test: impl FnOnce(&Lab)) {
+    on_a_judged_network(Checksum::PseudoHeader, test, Judgement::insist);
+}
+
+/// The same where the judge is told another form of the checksum, or shall find something.
+fn on_a_judged_network(checksum: Checksum, test: impl FnOnce(&Lab), verdict: impl FnOnce(&Judgement) -> Result<()>) {
     let lab = Lab::network(&Options { daemon: false, ..Options::default() }).unwrap();
     let run = lab.run().to_owned();
-    test(&lab);
+    judged(&lab, checksum, test, verdict);
     drop(lab);
     assert_eq!(residue::of(&run), Vec::<String>::new());
+}
+
+/// Records what a test puts on the wires of a lab, and has it judged.
+fn judged(lab: &Lab, checksum: Checksum, test: impl FnOnce(&Lab), verdict: impl FnOnce(&Judgement) -> Result<()>) {
+    let record = Record::start(lab).unwrap();
+    test(lab);
+    let file = lab.state().folder().join("wire.pcap");
+    record.save(&file).unwrap();
+    let judgement = tshark::judge(&file, checksum).unwrap();
+    eprintln!("tshark: adverts {:?}, objections to {}", judgement.adverts, judgement.objections.len());
+    if let Err(error) = verdict(&judgement) {
+        let kept = state::root().join("target/lab-logs").join(lab.run());
+        let copied = fs::create_dir_all(&kept).and_then(|()| fs::copy(&file, kept.join("wire.pcap")));
+        panic!("{error:#}\nthe capture: {} ({copied:?})", kept.join("wire.pcap").display());
+    }
 }
 
 /// Configures our daemon on a node and starts it; `rest` are the tables after `[node]`.
@@ -81,7 +117,7 @@ fn settled(lab: &Lab, waited: Result<()>) {
     let Err(error) = waited else { return };
     let logs = Side::BOTH.into_iter().flat_map(|side| {
         let node = lab.node(side);
-        [node.daemon_log(), Keepalived::on(node).log()]
+        [node.daemon_log(), Keepalived::on(node).log(), Dropin::on(node).log()]
     });
     let told: Vec<_> =
         logs.filter_map(|file| Some(format!("--- {}\n{}", file.display(), fs::read_to_string(&file).ok()?))).collect();

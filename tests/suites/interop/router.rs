@@ -5,13 +5,13 @@ use std::fs;
 use anyhow::ensure;
 use harbor_ha_tests::lab::config::OBSERVE;
 use harbor_ha_tests::lab::keepalived::{Keepalived, Setup, State};
-use harbor_ha_tests::lab::need::{self, LAB, Need};
 use harbor_ha_tests::lab::node::Status;
 use harbor_ha_tests::lab::wire::{What, Wire};
 use harbor_ha_tests::lab::{Lab, Side, netns};
 use nix::sys::signal::Signal;
 
-use super::{LIMIT, on_a_network, secret, settled};
+use super::keepalived::addresses;
+use super::{LIMIT, on_a_network, requirements_met, secret, settled};
 
 /// The address of the unicast instance, as the keepalived of the lab has it, and that of the multicast one.
 const FIRST: &str = "10.77.0.100/32";
@@ -60,11 +60,6 @@ fn are(lab: &Lab, side: Side, wanted: [&str; 2]) -> Status {
     last.expect("it answered")
 }
 
-fn addresses(lab: &Lab, side: Side) -> String {
-    let mut ip = netns::command(&lab.node(side).netns(), "ip").unwrap();
-    String::from_utf8_lossy(&ip.args(["-4", "-o", "address"]).output().unwrap().stdout).into_owned()
-}
-
 /// What a and b show over HTTP while each has one instance.
 fn shown(lab: &Lab) {
     let page = |side: Side, path| lab.node(side).page(path).unwrap();
@@ -88,7 +83,7 @@ fn shown(lab: &Lab) {
 }
 
 fn with_routers(test: &str, run: impl FnOnce(&Lab)) {
-    if need::has(test, &LAB) {
+    if requirements_met(test, &[]) {
         on_a_network(run);
     }
 }
@@ -168,7 +163,7 @@ fn an_address_that_was_there_before_us_stays_and_one_that_is_taken_away_comes_ba
 #[test]
 fn a_router_and_keepalived_follow_each_other() {
     let test = "a_router_and_keepalived_follow_each_other";
-    if !need::has(test, &[&LAB[..], &[Need::Tool("keepalived")]].concat()) {
+    if !requirements_met(test, &["keepalived"]) {
         return;
     }
     on_a_network(|lab| {
@@ -191,5 +186,33 @@ fn a_router_and_keepalived_follow_each_other() {
         assert!(resigned.is_some() && resigned < ours, "{:?}", wire.since(stopped));
         let took = ours.zip(resigned).map_or(0.0, |(ours, zero)| (ours - zero) as f64 / 1e6);
         eprintln!("{test}: keepalived's priority 0 to our first advert {took:.1} ms; the RFC says 609.4 ms");
+    });
+}
+
+/// Threads of the router on a node: name, scheduling policy and real-time priority (proc_pid_stat(5), fields 41 and 40).
+fn threads(lab: &Lab, side: Side) -> Vec<(String, u32, u32)> {
+    let pid = *lab.node(side).daemons().first().expect("it runs");
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
+    tasks
+        .filter_map(|task| {
+            let stat = fs::read_to_string(task.path().join("stat")).ok()?;
+            let (before, after) = stat.rsplit_once(')')?;
+            // After the name comes field 3.
+            let field = |number: usize| after.split_whitespace().nth(number - 3)?.parse().ok();
+            Some((before.split_once('(')?.1.to_owned(), field(41)?, field(40)?))
+        })
+        .collect()
+}
+
+#[test]
+fn the_machine_and_what_moves_addresses_are_real_time_and_nothing_else_is() {
+    with_routers("the_machine_and_what_moves_addresses_are_real_time_and_nothing_else_is", |lab| {
+        router(lab, Side::A, [100, 100]);
+        are(lab, Side::A, ["master", "master"]);
+        let mut raised = threads(lab, Side::A);
+        raised.retain(|(_, policy, _)| *policy == libc::SCHED_FIFO as u32);
+        raised.sort_by_key(|(_, _, priority)| std::cmp::Reverse(*priority));
+        let raised: Vec<_> = raised.iter().map(|(name, _, priority)| (name.as_str(), *priority)).collect();
+        assert_eq!(raised, [("vrrp", 50), ("tokio-rt-worker", 49), ("tokio-rt-worker", 49)]);
     });
 }

@@ -10,13 +10,15 @@ use anyhow::{Context, Result, bail, ensure};
 use super::{announce, find_program};
 
 /// What the lab and its tests call, and the package it comes in.
-const LAB_TOOLS: [(&str, &str); 10] = [
+const LAB_TOOLS: [(&str, &str); 11] = [
     ("ip", "iproute2"),
     ("nsenter", "util-linux"),
     ("nft", "nftables"),
     ("bpftool", "bpftool"),
     ("tcpdump", "tcpdump"),
     ("keepalived", "keepalived"),
+    // Judges captures that exist: nobody is given a right to capture (`wireshark-common` asks, and its default is no).
+    ("tshark", "tshark"),
     // The witnesses of the lab.
     ("etcd", "etcd-server"),
     ("redis-server", "redis-server"),

@@ -1,9 +1,10 @@
-//! `harbor-ha-lab`: what `cargo xtask lab`, `run`, `chaos`, `points` and `calm` become after the set-up and the build.
+//! `harbor-ha-lab`: what `cargo xtask lab`, `run`, `chaos`, `points`, `calm` and `vrrp` become after the set-up and the build.
 
 mod calm;
 mod chaos;
 mod drill;
 mod points;
+mod vrrp;
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
@@ -84,6 +85,9 @@ enum Verb {
     /// No fault, but a busy machine: counts who takes over by mistake.
     #[command(override_usage = "cargo xtask calm [OPTIONS]")]
     Calm(calm::Arguments),
+    /// Plain VRRP, measured: many instances beside keepalived, takeovers beside scripts that misbehave.
+    #[command(override_usage = "cargo xtask vrrp load|torture [OPTIONS]")]
+    Vrrp(vrrp::Arguments),
     /// The `init` of a host: starts a command and reaps what is left to it.
     #[command(hide = true, name = host::VERB)]
     Host {
@@ -193,6 +197,7 @@ fn main() -> ExitCode {
         Verb::Down { which, all } => down(&which, all),
         Verb::Run(arguments) => drill::verb(arguments),
         Verb::Calm(arguments) => calm::verb(arguments),
+        Verb::Vrrp(arguments) => vrrp::verb(arguments),
         Verb::Chaos(arguments) => chaos::verb(arguments),
         Verb::Points(arguments) => points::verb(arguments),
         Verb::Observe => observer::observe(),
