@@ -1,7 +1,7 @@
 //! Places where a test makes the process die, to see that what comes after can go on from there.
 //!
-//! Inert unless `HARBOR_HA_FAULT_POINT` names one of [`POINTS`]; the process then kills itself there by SIGKILL, as a
-//! power cut or the kernel's memory killer would, without a destructor or a flush. With
+//! Inert unless `HARBOR_HA_FAULT_POINT` names one of [`POINTS`] or [`OF_PROVISION`]; the process then kills itself there
+//! by SIGKILL, as a power cut or the kernel's memory killer would, without a destructor or a flush. With
 //! `HARBOR_HA_FAULT_POINT_ONCE=FILE` it does so only if it can create that file, so that the next one lives. With
 //! `HARBOR_HA_FAULT_POINT_RUNS=PROGRAM` it runs that program instead, waits for its end and goes on: something else dies.
 
@@ -19,7 +19,19 @@ const ONCE: &str = "HARBOR_HA_FAULT_POINT_ONCE";
 /// Names a program that breaks something else.
 const RUNS: &str = "HARBOR_HA_FAULT_POINT_RUNS";
 
-/// Every point there is, in the order in which a process can reach them.
+/// Those of `harbor-ha havip provision`, in the order in which it reaches them: before each step, and once it was accepted.
+pub const OF_PROVISION: [&str; 8] = [
+    "provision.create",
+    "provision.create.done",
+    "provision.own",
+    "provision.own.done",
+    "provision.peer",
+    "provision.peer.done",
+    "provision.eip",
+    "provision.eip.done",
+];
+
+/// Every point of the daemon, in the order in which a process can reach them.
 pub const POINTS: [&str; 44] = [
     "order.begin",
     "order.done",
@@ -77,7 +89,7 @@ struct Armed {
 /// Dies here if this point is the one that is named.
 pub fn point(name: &'static str) {
     static ARMED: OnceLock<Option<Armed>> = OnceLock::new();
-    debug_assert!(POINTS.contains(&name), "`{name}` is not in the list of fault points");
+    debug_assert!(is_known(name), "`{name}` is not in the list of fault points");
     let Some(armed) = ARMED.get_or_init(armed) else { return };
     if armed.point == name && armed.once.as_ref().is_none_or(first) {
         if let Some(program) = &armed.runs {
@@ -92,10 +104,15 @@ pub fn point(name: &'static str) {
     }
 }
 
+fn is_known(name: &str) -> bool {
+    POINTS.contains(&name) || OF_PROVISION.contains(&name)
+}
+
 fn armed() -> Option<Armed> {
     let point = std::env::var(VARIABLE).ok().filter(|point| !point.is_empty())?;
-    if !POINTS.contains(&point.as_str()) {
-        tracing::error!(point, "`{VARIABLE}` names no fault point; known are {}", POINTS.join(", "));
+    if !is_known(&point) {
+        let (daemon, provision) = (POINTS.join(", "), OF_PROVISION.join(", "));
+        tracing::error!(point, "`{VARIABLE}` names no fault point; known are {daemon}, {provision}");
         return None;
     }
     tracing::warn!(point, "`{VARIABLE}` is set: this process will kill itself there");
@@ -136,9 +153,10 @@ mod tests {
         sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut text);
         let calls = text.split("point(\"").skip(1).filter_map(|rest| rest.split_once('"')).map(|(name, _)| name);
         let called: BTreeSet<&str> = calls.collect();
-        assert!(called.is_subset(&BTreeSet::from(POINTS)), "{called:?}");
+        assert!(called.iter().all(|name| is_known(name)), "{called:?}");
         // Some are the values of a function, so the name alone is looked for.
-        let nowhere: Vec<&str> = POINTS.into_iter().filter(|name| !text.contains(&format!("\"{name}\""))).collect();
+        let all = POINTS.into_iter().chain(OF_PROVISION);
+        let nowhere: Vec<&str> = all.filter(|name| !text.contains(&format!("\"{name}\""))).collect();
         assert!(nowhere.is_empty(), "{nowhere:?}");
     }
 

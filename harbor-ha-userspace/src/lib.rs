@@ -1,7 +1,7 @@
 //! harbor-ha: the daemon and its command line. Rooms, and who may know whom:
 //!
 //! ```text
-//! vrrp ◄ core ◄ config ◄ observe ◄ kernel net pg witness ◄ daemon ◄ cli ◄ main
+//! vrrp ◄ core ◄ config ◄ observe ◄ kernel net pg cloud witness ◄ daemon ◄ cli ◄ main
 //!                        program ◄ notify health         ◄
 //! ```
 //!
@@ -9,6 +9,7 @@
 //! `daemon::router` are where actions meet adapters. `program` runs what others wrote, for the two rooms that do so.
 
 pub mod cli;
+pub mod cloud;
 pub mod config;
 pub mod core;
 pub mod daemon;

@@ -1,5 +1,7 @@
 //! Failovers of a real PostgreSQL 13 in the lab, and the lab's own manners. Outcomes, never times.
 
+#[path = "lab/cloud.rs"]
+mod cloud;
 #[path = "lab/hosts.rs"]
 mod hosts;
 #[path = "lab/lag.rs"]
@@ -10,6 +12,8 @@ mod lease;
 mod points;
 #[path = "lab/pool.rs"]
 mod pool;
+#[path = "lab/tells.rs"]
+mod tells;
 #[path = "lab/third.rs"]
 mod third;
 #[path = "lab/watched.rs"]

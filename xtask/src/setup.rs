@@ -7,6 +7,7 @@
 mod debian;
 mod ebpf;
 mod postgres;
+mod sdk;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -89,6 +90,7 @@ pub fn ensure() -> Result<Ready> {
     note(debian::lab_tools());
     note(ebpf::ensure(before.ebpf.as_ref()).map(|found| facts.ebpf = Some(found)));
     note(postgres::ensure().map(|found| facts.postgres_bin = Some(found)));
+    note(sdk::ensure());
     if facts != before {
         write(&file, &facts)?;
     }

@@ -17,6 +17,8 @@ pub enum Suite {
     Kernel,
     /// etcd, Redis: the witness against real servers.
     Witness,
+    /// Alibaba Cloud's SDK for Python: the double of the cloud, seen from outside.
+    Cloud,
     /// Root, PostgreSQL 13: the PostgreSQL room against real servers, with rewinds and crashes in the middle of them.
     Postgres,
     /// Root, keepalived: a pair of ours and theirs, forged packets on a wire.
@@ -27,8 +29,9 @@ pub enum Suite {
 
 /// The suites that need more than cargo, with their packages and whether they need root: `test = false` there, so that
 /// a plain `cargo test` leaves them out.
-const SUITES: [(Suite, &str, &str, bool); 5] = [
+const SUITES: [(Suite, &str, &str, bool); 6] = [
     (Suite::Witness, "harbor-ha-userspace", "witness", false),
+    (Suite::Cloud, "harbor-ha-tests", "cloud", false),
     (Suite::Kernel, "harbor-ha-tests", "kernel", true),
     (Suite::Postgres, "harbor-ha-userspace", "postgres", true),
     (Suite::Interop, "harbor-ha-tests", "interop", true),

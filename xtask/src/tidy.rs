@@ -15,7 +15,7 @@ const TOO_LONG: usize = 600;
 const TOP: usize = 40;
 
 /// The rooms of the userspace crate, and what each may name with `crate::`.
-const ROOMS: [(&str, &[&str]); 13] = [
+const ROOMS: [(&str, &[&str]); 14] = [
     ("vrrp", &[]),
     ("core", &["vrrp"]),
     ("config", &["core", "vrrp"]),
@@ -23,16 +23,23 @@ const ROOMS: [(&str, &[&str]); 13] = [
     ("kernel", &["core", "config", "observe"]),
     ("net", &["core", "config", "observe"]),
     ("pg", &["core", "config", "observe"]),
+    ("cloud", &["core", "config", "observe"]),
     ("witness", &["core", "config", "observe"]),
     ("program", &[]),
     ("notify", &["program"]),
     ("health", &["program"]),
-    ("daemon", &["core", "vrrp", "config", "observe", "kernel", "net", "pg", "witness", "program", "notify", "health"]),
+    (
+        "daemon",
+        &[
+            "core", "vrrp", "config", "observe", "kernel", "net", "pg", "cloud", "witness", "program", "notify",
+            "health",
+        ],
+    ),
     (
         "cli",
         &[
-            "core", "vrrp", "config", "observe", "kernel", "net", "pg", "witness", "program", "notify", "health",
-            "daemon",
+            "core", "vrrp", "config", "observe", "kernel", "net", "pg", "cloud", "witness", "program", "notify",
+            "health", "daemon",
         ],
     ),
 ];

@@ -48,9 +48,9 @@ pub fn turn(ctx: &XdpContext, config: &Config, echo: Nanos, question: u64) -> Re
     let age_us = if signs.sign_ns == 0 { u64::MAX } else { now.since(Nanos(signs.sign_ns)).0 / 1000 };
     let ours = Pulse {
         vrid: config.vrid,
-        priority: config.priority,
+        priority: own.priority,
         threshold: config.pulse_threshold,
-        flags: own.flags as u16 | flag::REFLECTION,
+        flags: own.flags | flag::REFLECTION,
         interval_us: (config.pulse_interval_ns / 1000) as u32,
         cluster_id: config.cluster_id,
         term: own.term,

@@ -14,7 +14,11 @@ pub struct Own {
     /// PostgreSQL timeline.
     pub timeline: u32,
     /// Bits of `wire::pulse::flag`.
-    pub flags: u32,
+    pub flags: u16,
+    /// Priority, as what is tracked makes it.
+    pub priority: u8,
+    /// Padding.
+    pub reserved: u8,
 }
 const _: () = assert!(size_of::<Own>() == 32);
 

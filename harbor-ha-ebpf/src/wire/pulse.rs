@@ -54,9 +54,11 @@ pub mod flag {
     pub const HOLD: u16 = 0x1000;
     /// The sender has heard [`HOLD`] and waits as long.
     pub const HOLDS: u16 = 0x2000;
-    /// Standby: the receiver resigned, and the sender's data do not let it take over; nothing but the receiver's return
-    /// can mend that.
+    /// Standby: the receiver resigned, and the sender does not take over, for a reason that lasts (its data, a check that
+    /// fails): the receiver shall not wait for it.
     pub const UNFIT: u16 = 0x4000;
+    /// The sender does not serve and would not take over: something that it tracks has failed.
+    pub const UNWELL: u16 = 0x8000;
 }
 
 /// A pulse that is authentic; whether it is fresh and from the right peer is the filter's business.
@@ -64,7 +66,7 @@ pub mod flag {
 pub struct Pulse {
     /// Virtual router id.
     pub vrid: u8,
-    /// The sender's configured priority.
+    /// The sender's priority, as what it tracks makes it.
     pub priority: u8,
     /// Missed pulses after which the sender would be declared dead.
     pub threshold: u8,

@@ -67,6 +67,12 @@ fn pair(settings: &Settings) -> Vec<Line> {
     let (trackers, track, notify) = (&settings.trackers, &settings.track, &settings.notify);
     lines.extend(on_host(router::host::findings_of_pair(trackers, track, notify, &router::host::System)));
     lines.extend(super::block_on(postgres(settings)));
+    lines.extend(settings.cloud.is_some().then(|| Line {
+        level: Level::Ok,
+        subject: "cloud".to_owned(),
+        text:
+            "configured, and not asked here: `harbor-ha havip verify` looks at the HaVip and what it needs".to_owned(),
+    }));
     lines
 }
 

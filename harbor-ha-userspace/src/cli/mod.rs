@@ -7,6 +7,7 @@ mod check;
 mod detach;
 mod failover;
 mod follow;
+mod havip;
 mod hold;
 mod import;
 mod pause;
@@ -69,6 +70,8 @@ enum Command {
     Resume(WithConfig),
     /// Ask the peer to wait while this daemon is restarted or upgraded, so that it does not take over.
     Hold(WithConfig),
+    /// The HaVip at Alibaba Cloud: show it, verify it, set it up.
+    Havip(havip::Arguments),
     /// Make this standby anew by a base backup from the primary.
     Reinit(reinit::Arguments),
     /// Remove the program and its maps from the kernel; the daemon must not run.
@@ -130,6 +133,7 @@ pub fn main() -> ExitCode {
         Command::Pause(with) => pause::run(with, true),
         Command::Resume(with) => pause::run(with, false),
         Command::Hold(with) => hold::run(with),
+        Command::Havip(arguments) => havip::run(arguments),
         Command::Reinit(arguments) => reinit::run(arguments),
         Command::Detach(with) => detach::run(with),
     };

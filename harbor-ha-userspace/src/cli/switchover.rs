@@ -37,6 +37,13 @@ fn impossible(status: &Value, settings: &Settings) -> Option<String> {
     if status["peer"]["alive"] != true && settings.pulse.is_some() {
         return Some(format!("no switchover: the peer is not alive ({peer}), so nobody could take over"));
     }
+    if status["peer"]["unwell"] == true {
+        return Some(
+            "no switchover: something that the peer tracks has failed, so it would not take over; see `harbor-ha status` \
+             there"
+                .to_owned(),
+        );
+    }
     let facts = &status["postgres"]["facts"];
     if facts["streaming"] != true {
         return Some(
@@ -129,7 +136,7 @@ mod tests {
 
     fn good() -> Value {
         let facts = serde_json::json!({"streaming": true, "peer_is_sync": true, "lsn": "1/30", "peer_lsn": "1/20"});
-        serde_json::json!({"role": "primary", "peer": {"role": "standby", "alive": true},
+        serde_json::json!({"role": "primary", "peer": {"role": "standby", "alive": true, "unwell": false},
                            "postgres": {"facts": facts}, "lease": {"peer_waived": false}})
     }
 
@@ -140,6 +147,7 @@ mod tests {
         let cases = [
             ("/role", serde_json::json!("standby"), "on the primary"),
             ("/peer/alive", serde_json::json!(false), "not alive"),
+            ("/peer/unwell", serde_json::json!(true), "tracks has failed"),
             ("/postgres/facts/streaming", serde_json::json!(false), "does not stream"),
             ("/postgres/facts/peer_is_sync", serde_json::json!(false), "do not wait"),
             ("/lease/peer_waived", serde_json::json!(true), "given up its right"),

@@ -10,6 +10,7 @@ use std::time::Duration;
 use harbor_ha_ebpf::units::{Priority, Vrid};
 use toml::de::DeValue;
 
+use super::check_cloud;
 use super::check_lease;
 use super::check_observe;
 use super::check_postgres;
@@ -20,7 +21,7 @@ use super::settings::{Announce, Node, Pulse, Realtime, Settings, Vip, Vrrp, Vrrp
 use super::values::{self, Reading, boolean, duration, host_address, integer, show};
 
 /// The tables that only a pair has.
-pub(super) const OF_PAIR: [&str; 6] = ["node", "vrrp", "pulse", "lease", "witness", "postgres"];
+pub(super) const OF_PAIR: [&str; 7] = ["node", "vrrp", "pulse", "lease", "witness", "postgres", "cloud"];
 
 /// The settings, or `None` with at least one problem noted.
 pub(super) fn settings<'a>(document: &'a Document<'a>) -> Option<Settings> {
@@ -42,7 +43,16 @@ pub(super) fn settings<'a>(document: &'a Document<'a>) -> Option<Settings> {
     let mail = shared::mail(&document.section("mail"));
     let known = Known::new(trackers.as_ref(), mail.as_ref());
     let track = shared::track(&document.section("track"), known.as_ref());
-    let notify = shared::notify(&document.section("notify"), known.as_ref());
+    let notify_section = document.section("notify");
+    let notify = shared::notify(&notify_section, known.as_ref());
+    let notify = notify.and_then(|notify| {
+        if notify.priority_changes {
+            let text = "is for the FIFO, which only the router form has; remove it, and read `status`";
+            return notify_section.problem("priority_changes", text);
+        }
+        Some(notify)
+    });
+    let cloud = check_cloud::cloud(&document.section("cloud"), node.as_ref());
     Some(Settings {
         node: node?,
         vrrp: vrrp?,
@@ -59,6 +69,7 @@ pub(super) fn settings<'a>(document: &'a Document<'a>) -> Option<Settings> {
         track: track?,
         notify: notify?,
         mail: mail?,
+        cloud: cloud?,
     })
 }
 

@@ -1,12 +1,25 @@
 //! Judges `[observe]`: where metrics and the status are served over HTTP.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use toml::de::DeValue;
 
 use super::reader::Section;
 use super::settings::{Node, Postgres};
 use super::values::{self, Reading};
+
+/// The same for a router, whose virtual addresses are these.
+pub(super) fn of_router(section: &Section<'_>, vips: &[Ipv4Addr]) -> Option<Option<SocketAddr>> {
+    let listen = section.or("listen", None, listen)?;
+    if let Some(place) = listen.filter(|place| vips.iter().any(|vip| place.ip() == IpAddr::V4(*vip))) {
+        let text = format!(
+            "{} is a virtual address: behind it answers one node only; use this node's own, or {USUAL}",
+            place.ip()
+        );
+        return section.problem("listen", text);
+    }
+    Some(listen)
+}
 
 /// `Some(None)`: nothing listens. `node` and `postgres`: as far as they are known to be right.
 pub(super) fn observe(

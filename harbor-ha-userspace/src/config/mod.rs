@@ -10,6 +10,7 @@
 //! for, `values` turns one TOML value into one unit, `lookup` fetches secrets.
 
 mod check;
+mod check_cloud;
 mod check_lease;
 mod check_observe;
 mod check_postgres;

@@ -2,6 +2,8 @@
 //!
 //! Made only by [`super::parse`], so a `Settings` that exists is one that can run.
 
+pub mod cloud;
+
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -45,6 +47,8 @@ pub struct Settings {
     pub notify: Notify,
     /// `[mail]`
     pub mail: Option<Mail>,
+    /// `[cloud]`; `None` without it.
+    pub cloud: Option<cloud::Cloud>,
 }
 
 /// Who this node is and where its things live.

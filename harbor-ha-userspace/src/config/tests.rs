@@ -9,6 +9,7 @@ use super::secret::Secret;
 use super::settings::{Settings, VrrpVersion};
 use super::*;
 
+mod cloud;
 pub(super) mod example;
 mod lease;
 mod limits;

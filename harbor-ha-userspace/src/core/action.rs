@@ -5,6 +5,7 @@ use harbor_ha_ebpf::units::{Nanos, Priority};
 
 use super::flows::Reset;
 use super::witness::WitnessCall;
+use crate::vrrp::Event;
 
 /// One effect.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,8 +59,10 @@ pub enum Action {
     StorePause(bool),
     /// Ask the peer's PostgreSQL for its facts. Ends with [`super::Input::PeerPostgres`].
     AskPeer,
-    /// The role changed: log it, count it, tell the hooks.
+    /// The role changed: log it, count it.
     Report(Report),
+    /// Tell scripts and mail; nobody waits for them.
+    Notify(Event),
     /// End the daemon.
     Exit,
 }
@@ -86,6 +89,8 @@ pub struct PulseState {
     pub lsn: u64,
     /// System identifier.
     pub system_identifier: u64,
+    /// Priority, as what is tracked makes it; 0 before the core's first word.
+    pub priority: u8,
 }
 
 /// A change of role, for people.

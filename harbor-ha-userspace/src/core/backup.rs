@@ -27,13 +27,13 @@ impl Core {
         if self.op.is_some() {
             return;
         }
-        if self.leave == Some(Leave::Switchover) {
+        if matches!(self.leave, Some(Leave::Switchover | Leave::Tracked)) {
             self.leave = None;
         }
-        if self.link == Some(false) {
+        if let Some(why) = self.fault() {
             self.shut(out);
             out.push(Action::Withdraw);
-            self.enter(now, VrrpState::Fault, "the interface is down", out);
+            self.enter(now, VrrpState::Fault, &why, out);
             return;
         }
         // One that cannot is not waited for.
@@ -166,11 +166,19 @@ impl Core {
         let known = self.refusal.is_some_and(|old| discriminant(&old) == discriminant(&refusal));
         if !known {
             let detail = if detail.is_empty() { String::new() } else { format!(" ({detail})") };
-            self.why = format!("refused to take over: {refusal}{detail}");
+            self.why = format!("refused to take over: {}{detail}", self.in_words(refusal));
             out.push(Action::Report(super::Report { from: self.state, to: self.state, why: self.why.clone() }));
             self.tally.refused(refusal.name());
         }
         self.refusal = Some(refusal);
+    }
+
+    /// The sentence, with the name of what it is about.
+    pub(super) fn in_words(&self, refusal: NotPromotable) -> String {
+        match (refusal, self.health.complaint()) {
+            (NotPromotable::Tracked, Some(complaint)) => format!("{complaint}: {refusal}"),
+            _ => refusal.to_string(),
+        }
     }
 
     /// Never heard, the peer's server was asked: it is a standby, or does not answer. A primary without its daemon is
@@ -204,6 +212,9 @@ impl Core {
             if !last.sync || facts.lsn < theirs {
                 return Err(NotPromotable::Behind { ours: facts.lsn, theirs });
             }
+        }
+        if !self.health.is_well() && !self.forced {
+            return Err(NotPromotable::Tracked);
         }
         if self.may_take_term() { Ok(()) } else { Err(NotPromotable::TermNotStored) }
     }
@@ -251,7 +262,9 @@ impl Core {
             // Two standbys: the better one, after a wait in which a primary would have been heard. If that one refuses,
             // the other one, unless it has missed a timeline.
             let no_older = self.peer.timeline().is_none_or(|theirs| facts.timeline >= theirs);
-            return (self.waited_without_leader(now) && self.outranks_peer()) || (waited_long && no_older);
+            // One that tracks something which has failed does not take its turn.
+            let first = self.outranks_peer() || (self.peer.is_unwell() && no_older);
+            return (self.waited_without_leader(now) && first) || (waited_long && no_older);
         }
         // A former primary that starts has every write: it goes first.
         waited_long
@@ -345,7 +358,8 @@ impl Core {
         }
         let peer_is_primary =
             role == PeerRole::Primary || self.peer.postgres.as_ref().is_some_and(|theirs| !theirs.in_recovery);
-        let has_to_rejoin = (self.stalled_since.is_some() || self.reinit) && peer_is_primary;
+        let has_to_rejoin =
+            (self.stalled_since.is_some() || self.reinit || rest.promotion_broke_off) && peer_is_primary;
         if rest.standby_signal && !rest.rejoin_pending && !has_to_rejoin {
             self.stalled_since = None;
             self.start(true, out);

@@ -92,8 +92,11 @@ impl PgFacts {
 /// A data directory whose server does not run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct AtRest {
-    /// `standby.signal` is there: a start makes a standby.
+    /// A start makes a standby: `standby.signal` is there, or a promotion broke off that had removed it.
     pub standby_signal: bool,
+    /// There is a timeline that was chosen and never begun: a standby's promotion broke off. It is in the way of
+    /// following a primary until a rejoin puts it aside.
+    pub promotion_broke_off: bool,
     /// `pg_control` says that the last shutdown was clean.
     pub clean: bool,
     /// System identifier of `pg_control`.

@@ -5,6 +5,7 @@ use harbor_ha_ebpf::units::Nanos;
 
 use super::facts::{AtRest, Lsn, PgFacts};
 use super::witness::{Answer, WitnessCall};
+use crate::vrrp::{TrackValue, TrackerId};
 
 /// Everything that can happen to a node.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,6 +16,13 @@ pub enum Input {
     Wake,
     /// The interface is up and has carrier, or not.
     Link(bool),
+    /// A fact about something that is tracked.
+    Tracked {
+        /// Of what.
+        tracker: TrackerId,
+        /// What was seen.
+        value: TrackValue,
+    },
     /// Which virtual addresses are on the interface; somebody else may have put or removed them.
     Addresses {
         /// When that was asked: what was done since then is not in it.

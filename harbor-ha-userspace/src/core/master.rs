@@ -105,8 +105,8 @@ impl Core {
         if self.op.is_some() {
             return;
         }
-        if self.link == Some(false) {
-            self.leave_service(now, StopMode::Fast, "the interface is down", out);
+        if let Some(why) = self.fault() {
+            self.leave_service(now, StopMode::Fast, &why, out);
             return;
         }
         if let Some(leave) = self.leave.take() {
@@ -143,6 +143,9 @@ impl Core {
             let ours = self.terms.claim();
             self.stand_down(&format!("the peer knows of a primary of term {theirs}, this one is of term {ours}"), out);
             return;
+        }
+        if self.state == VrrpState::Master && self.op.is_none() {
+            self.settle_tracked(now, out);
         }
         self.serve_again(now, out);
     }
@@ -202,6 +205,7 @@ impl Core {
             // Advertise at once, and tell the network again where the addresses are.
             self.advert_now(now, out);
             out.push(Action::Announce(self.rules.announce_repeat));
+            self.heard_weaker(out);
         }
         let gives_up = verdict.kind == VerdictKind::Resigned && verdict.source == Source::Advert;
         if gives_up && self.op.is_none() {
@@ -255,6 +259,7 @@ impl Core {
                     self.ask_at = now.after(super::ASK);
                     self.advert_now(now, out);
                     out.push(Action::Announce(1));
+                    self.heard_weaker(out);
                 }
             } else {
                 self.begin_serving(now, &format!("the peer is a primary of an earlier {what}"), out);
@@ -303,7 +308,7 @@ impl Core {
     }
 
     /// A switchover, or the end of the daemon.
-    fn hand_over(&mut self, now: Nanos, leave: Leave, out: &mut Actions) {
+    pub(super) fn hand_over(&mut self, now: Nanos, leave: Leave, out: &mut Actions) {
         if leave == Leave::Terminate && self.is_borne_with() {
             self.go_silently(out);
             return;
@@ -315,18 +320,24 @@ impl Core {
             State::Alive | State::Resigned => self.peer.role() != PeerRole::Primary,
             State::Dead => false,
         };
-        if self.rules.postgres && peer_lives && streams {
-            self.why = "handing over to the peer".to_owned();
+        // It would not take over, and says so.
+        let refuses = self.peer.pulse.state == State::Alive && self.peer.is_unwell();
+        if self.rules.postgres && peer_lives && streams && !refuses {
+            self.why = match self.health.complaint().filter(|_| leave == Leave::Tracked) {
+                Some(complaint) => format!("{complaint}: handing over to the peer"),
+                None => "handing over to the peer".to_owned(),
+            };
             self.handover_begins(now);
             self.op = Some(Op::Checkpoint(leave));
             out.push(Action::Checkpoint);
             return;
         }
         match leave {
-            Leave::Switchover if self.rules.postgres => {
-                self.why = "no switchover: the peer does not stream from this node".to_owned();
+            Leave::Switchover | Leave::Tracked if self.rules.postgres => {
+                let what = if refuses { "tracks something that has failed" } else { "does not stream from this node" };
+                self.why = format!("no switchover: the peer {what}");
             }
-            Leave::Switchover | Leave::Terminate => {
+            Leave::Switchover | Leave::Tracked | Leave::Terminate => {
                 // PostgreSQL is left running: nobody else could serve, and without the address nobody writes through it.
                 self.shut(out);
                 self.serving = false;
@@ -372,7 +383,7 @@ impl Core {
                 }
             }
             let why = self.why.clone();
-            if self.link == Some(false) {
+            if self.fault().is_some() {
                 self.enter(now, VrrpState::Fault, &why, out);
             } else {
                 self.enter_backup(now, &why, out);

@@ -20,9 +20,11 @@
 
 pub mod action;
 mod backup;
+pub mod cloud;
 pub mod facts;
 pub mod flows;
 mod handover;
+pub mod health;
 pub mod input;
 pub mod lag;
 mod lease;
@@ -50,6 +52,7 @@ pub use action::{Action, Actions, PulseState, Report, StopMode};
 use facts::{AtRest, PgFacts};
 pub use handover::Handover;
 use handover::Step;
+use health::Health;
 pub use input::{Command, Done, Input, Postgres, Promoted, Served, Verdict};
 use lag::Lag;
 use lease::Lease;
@@ -88,6 +91,8 @@ struct After {
 enum Leave {
     Switchover,
     Terminate,
+    /// Something that this node tracks has failed.
+    Tracked,
 }
 
 /// This node's PostgreSQL, as last heard.
@@ -149,6 +154,7 @@ pub struct Core {
     leave: Option<Leave>,
     refusal: Option<NotPromotable>,
     tally: Tally,
+    health: Health,
     lag: Option<Lag>,
     cluster_reported: bool,
     pulse: PulseState,
@@ -257,6 +263,7 @@ impl Core {
             leave: None,
             refusal: None,
             tally: Tally::default(),
+            health: Health::new(rules.priority, now),
             lag: None,
             cluster_reported: false,
             pulse: PulseState::default(),
@@ -303,6 +310,7 @@ impl Core {
             Input::Verdict(verdict) => self.on_verdict(now, &verdict, out),
             Input::Wake => {}
             Input::Link(up) => self.on_link(up),
+            Input::Tracked { tracker, value } => self.on_tracked(now, tracker, value),
             Input::Addresses { asked, all, any } => self.on_addresses(asked, all, any, out),
             // News from before the last change are out of date; the end of a process never is.
             Input::Postgres { asked, news } if asked >= self.local_since || news == Postgres::Exited => {
@@ -335,6 +343,7 @@ impl Core {
         self.settle_terms(now, out);
         self.settle_order(out);
         self.tell_peer(out);
+        self.tell_others(out);
         self.check_invariants();
         out.set_wake(if self.ended { None } else { self.next_deadline(now) });
     }
@@ -369,14 +378,6 @@ impl Core {
         }
     }
 
-    fn settle_fault(&mut self, now: Nanos, out: &mut Actions) {
-        if self.may_exit() {
-            self.exit(out);
-        } else if self.link == Some(true) && self.op.is_none() {
-            self.enter_backup(now, "the interface is up again", out);
-        }
-    }
-
     /// Asked to end, and nothing runs that has to be finished: a start goes on alone, a rejoin is resumed.
     fn may_exit(&mut self) -> bool {
         self.leave == Some(Leave::Terminate)
@@ -388,8 +389,10 @@ impl Core {
     fn exit(&mut self, out: &mut Actions) {
         out.push(Action::Withdraw);
         self.tell_peer(out);
-        out.push(Action::Exit);
         self.ended = true;
+        // Before the end: who is told is waited for.
+        self.tell_others(out);
+        out.push(Action::Exit);
     }
 
     /// Another node serves rightly, or may: nothing more is written here.
@@ -426,16 +429,19 @@ impl Core {
         if self.rules.postgres && matches!(self.local, Local::Unknown) {
             return;
         }
+        if !self.rules.postgres && self.health.is_unknown() {
+            self.why = self.health.complaint().unwrap_or_default();
+            return;
+        }
         // A running primary keeps its addresses until it is known whether another one serves. Without a link the other
         // one is likely, and clients on this very host would go on writing.
         if !link || !matches!(&self.local, Local::Up(facts) if !facts.in_recovery) {
             self.shut(out);
             out.push(Action::Withdraw);
         }
-        if link {
-            self.enter_backup(now, "link and PostgreSQL are known", out);
-        } else {
-            self.enter(now, VrrpState::Fault, "the interface is down", out);
+        match self.fault() {
+            None => self.enter_backup(now, "link and PostgreSQL are known", out),
+            Some(why) => self.enter(now, VrrpState::Fault, &why, out),
         }
     }
 
@@ -492,7 +498,8 @@ impl Core {
         set(flag::LEASED, leased);
         set(flag::WAIVED, self.says_waived());
         set(flag::ASKS_WAIVER, leased && (self.degrading || self.is_outrun()));
-        set(flag::UNFIT, self.refusal.is_some_and(NotPromotable::is_of_data));
+        set(flag::UNFIT, self.refusal.is_some_and(NotPromotable::is_lasting));
+        set(flag::UNWELL, self.state != VrrpState::Master && !self.health.is_well());
         set(flag::HOLD, self.now < self.hold_until);
         set(flag::HOLDS, self.now < self.peer.hold_until);
         match &self.local {
@@ -522,6 +529,7 @@ impl Core {
             }
         }
         pulse.term = self.pulse_term();
+        pulse.priority = self.priority().0;
         if pulse != self.pulse {
             self.pulse = pulse;
             out.push(Action::Pulse(pulse));
@@ -552,6 +560,7 @@ impl Core {
             self.waiver_deadline().and_then(future),
             self.lease_deadline().and_then(future),
             self.sync_deadline().and_then(future),
+            self.tracked_deadline().and_then(future),
             future(self.hold_until),
             future(self.peer.hold_until),
             leaderless.and_then(future),
@@ -578,8 +587,8 @@ impl Core {
         debug_assert!(self.advert_at.is_none() || self.state == VrrpState::Master, "adverts in state {}", self.state);
     }
 
-    /// The priority on the wire.
+    /// The priority on the wire: as configured, moved by what is tracked.
     const fn priority(&self) -> Priority {
-        self.rules.priority
+        self.health.priority
     }
 }

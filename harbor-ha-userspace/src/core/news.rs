@@ -161,8 +161,11 @@ impl Core {
             Done::Serve(result) => self.served(now, result, out),
             Done::Checkpoint => {
                 if let Some(Op::Checkpoint(leave)) = self.op {
-                    let after = After { resign: true, exit: leave == Leave::Terminate };
-                    self.stop(StopMode::Fast, after, out);
+                    self.op = None;
+                    if self.still_leaves(now, leave) {
+                        let after = After { resign: true, exit: leave == Leave::Terminate };
+                        self.stop(StopMode::Fast, after, out);
+                    }
                 }
             }
             Done::Stop(result) => self.stopped(now, result, out),

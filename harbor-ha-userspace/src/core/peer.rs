@@ -259,6 +259,11 @@ impl Peer {
         matches!(self.pulse.state, State::Alive) && self.pulse.flags & (flag::UNFIT | flag::REJOIN) != 0
     }
 
+    /// Something that it tracks has failed: it does not take over.
+    pub const fn is_unwell(&self) -> bool {
+        self.pulse.flags & flag::UNWELL != 0
+    }
+
     /// Its PostgreSQL answers, by its own pulse.
     pub const fn postgres_up(&self) -> bool {
         self.pulse.flags & flag::PG_UP != 0

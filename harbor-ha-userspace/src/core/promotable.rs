@@ -59,18 +59,22 @@ pub enum NotPromotable {
         /// The primary's.
         theirs: u32,
     },
+    /// Something that this node tracks with weight 0 has failed, or was not looked at yet.
+    Tracked,
 }
 
 impl NotPromotable {
-    /// It lies in what is on this disk, which only a primary can mend: who has resigned to this node waits in vain.
-    pub const fn is_of_data(self) -> bool {
+    /// It lies in what is on this disk, which only a primary can mend, or in a check that fails: who has resigned to this
+    /// node waits in vain.
+    pub const fn is_lasting(self) -> bool {
         match self {
             Self::Behind { .. }
             | Self::NeverHeard
             | Self::Lag { .. }
             | Self::Waived { .. }
             | Self::OtherCluster { .. }
-            | Self::Timeline { .. } => true,
+            | Self::Timeline { .. }
+            | Self::Tracked => true,
             Self::Down
             | Self::Paused
             | Self::NoRight
@@ -80,8 +84,9 @@ impl NotPromotable {
             | Self::TermNotStored => false,
         }
     }
+
     /// Every name, in the order of the enum: whoever counts shows a zero for what never happened.
-    pub const NAMES: [&'static str; 13] = [
+    pub const NAMES: [&'static str; 14] = [
         "down",
         "replay_paused",
         "behind",
@@ -95,6 +100,7 @@ impl NotPromotable {
         "term_not_stored",
         "other_cluster",
         "timeline",
+        "tracked",
     ];
 
     /// Its name in tables, metrics and `status`.
@@ -113,6 +119,7 @@ impl NotPromotable {
             Self::TermNotStored => "term_not_stored",
             Self::OtherCluster { .. } => "other_cluster",
             Self::Timeline { .. } => "timeline",
+            Self::Tracked => "tracked",
         }
     }
 }
@@ -164,6 +171,11 @@ impl std::fmt::Display for NotPromotable {
             Self::Timeline { ours, theirs } => {
                 write!(f, "this node is on timeline {ours}, the primary was on {theirs}: it has to rejoin first")
             }
+            Self::Tracked => write!(
+                f,
+                "a node whose check fails does not take over; mend it, or, if this node shall serve all the same, run \
+                 `harbor-ha failover --force --reason ...`"
+            ),
         }
     }
 }
@@ -241,6 +253,7 @@ mod tests {
             NotPromotable::TermNotStored => 10,
             NotPromotable::OtherCluster { .. } => 11,
             NotPromotable::Timeline { .. } => 12,
+            NotPromotable::Tracked => 13,
         };
         let all = [
             NotPromotable::Down,
@@ -256,6 +269,7 @@ mod tests {
             NotPromotable::TermNotStored,
             NotPromotable::OtherCluster { ours: 1, theirs: 2 },
             NotPromotable::Timeline { ours: 1, theirs: 2 },
+            NotPromotable::Tracked,
         ];
         let named: Vec<_> = all.iter().map(|reason| NotPromotable::NAMES[place(reason)]).collect();
         assert_eq!(named, all.each_ref().map(NotPromotable::name));

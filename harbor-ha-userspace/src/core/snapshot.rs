@@ -7,12 +7,14 @@ use harbor_ha_ebpf::wire::pulse::flag;
 use serde::Serialize;
 
 use super::facts::PgFacts;
+use super::health::Stays;
 use super::lag::Lag;
 use super::peer::PeerRole;
 use super::promotable::NotPromotable;
 use super::rules::Isolated;
 use super::tally::Answers;
 use super::{Core, Handover, Local, Op, Terms, VrrpState};
+use crate::vrrp::snapshot::TrackView;
 
 /// Every [`Snapshot::role`].
 pub const ROLES: [&str; 6] = ["init", "fault", "starting", "waiting", "standby", "primary"];
@@ -71,6 +73,20 @@ pub struct Snapshot {
     pub refusal_name: Option<&'static str>,
     /// How often a takeover was refused, by reason.
     pub refusals: BTreeMap<&'static str, u64>,
+    /// The priority on the wire, as what is tracked makes it.
+    pub priority: u8,
+    /// Before that.
+    pub configured_priority: u8,
+    /// What is tracked.
+    pub trackers: Vec<TrackView>,
+    /// What of it stops this node from taking over, or is a reason to hand over.
+    pub tracked: Option<String>,
+    /// Something of it has failed, not only was it never looked at.
+    pub tracked_failed: bool,
+    /// Why this primary serves on although it has.
+    pub stays: Option<String>,
+    /// The same, by name.
+    pub stays_name: Option<&'static str>,
     /// Takeovers of this run, by [`Takeover::why`].
     pub takeovers: BTreeMap<&'static str, u64>,
     /// Hand-overs of this run after which the peer served.
@@ -133,6 +149,8 @@ pub struct PeerView {
     pub priority: u8,
     /// Its timeline, as far as known.
     pub timeline: Option<u32>,
+    /// Something that it tracks with weight 0 has failed there: it would not take over.
+    pub unwell: bool,
 }
 
 /// This node's PostgreSQL.
@@ -161,6 +179,7 @@ impl Core {
                 role,
                 priority: self.peer.priority(),
                 timeline: self.peer.timeline(),
+                unwell: self.peer.is_unwell(),
             },
             postgres: self.rules.postgres.then(|| self.postgres_view()),
             vip: self.serving,
@@ -173,9 +192,16 @@ impl Core {
                 Some(Op::Start) => "start",
                 Some(Op::Rejoin) => "rejoin",
             },
-            refusal: self.would_refuse().map(|refusal| refusal.to_string()),
+            refusal: self.would_refuse().map(|refusal| self.in_words(refusal)),
             refusal_name: self.would_refuse().map(|refusal| refusal.name()),
             refusals: self.tally.refusals.clone(),
+            priority: self.priority().0,
+            configured_priority: self.rules.priority.0,
+            trackers: self.health.views(),
+            tracked: self.health.complaint(),
+            tracked_failed: self.health.is_failed(),
+            stays: self.stays().map(|why| why.to_string()),
+            stays_name: self.stays().map(Stays::name),
             takeovers: self.tally.takeovers.clone(),
             handovers: self.tally.handovers,
             witness_answers: self.tally.witness.clone(),
@@ -206,6 +232,15 @@ impl Core {
             }
             Local::Unknown | Local::NotReady(_) | Local::Rest(_) | Local::Up(_) => self.refusal,
         }
+    }
+
+    fn stays(&self) -> Option<Stays> {
+        self.health.stays.filter(|_| self.state == VrrpState::Master)
+    }
+
+    /// Why the last look at a tracked failure led to no hand-over.
+    pub fn stayed(&self) -> Option<Stays> {
+        self.stays()
     }
 
     fn lease_view(&self) -> Option<LeaseView> {

@@ -11,6 +11,7 @@ mod plain;
 mod rejoin;
 mod takeover;
 mod terms;
+mod tracking;
 mod walk;
 
 use harbor_ha_ebpf::records::{Source, VerdictKind};
@@ -81,7 +82,8 @@ fn standby(timeline: u32) -> PgFacts {
 }
 
 fn at_rest(timeline: u32) -> AtRest {
-    AtRest { standby_signal: false, clean: true, system_identifier: 7, timeline, rejoin_pending: false }
+    let (standby_signal, promotion_broke_off, rejoin_pending) = (false, false, false);
+    AtRest { standby_signal, promotion_broke_off, clean: true, system_identifier: 7, timeline, rejoin_pending }
 }
 
 fn announces(actions: &[Action]) -> usize {

@@ -9,7 +9,10 @@ use harbor_ha_ebpf::records::Order;
 use harbor_ha_ebpf::units::Nanos;
 use nix::fcntl::{Flock, FlockArg};
 
+use super::outside::Wants;
+use super::tracking::Numbers;
 use crate::config::settings::{self, Settings, Sync, VrrpVersion};
+use crate::core::health::Tracking;
 use crate::core::rules::{Isolated, LeaseRules, SyncPolicy, master_down, pulse_wait};
 use crate::core::{Rules, Terms};
 use crate::kernel::flows::FlowMap;
@@ -26,6 +29,7 @@ use crate::net::flows::Flows;
 use crate::net::netlink::{Interface, NetlinkError};
 use crate::net::pulse::{Identity, Pulses};
 use crate::net::{clock, realtime, sequence};
+use crate::notify::Kind;
 use crate::pg::{OpenError, Pg};
 use crate::store::pause::PauseFile;
 use crate::store::term::{TermError, TermFile};
@@ -316,6 +320,32 @@ fn lease_rules(settings: &Settings) -> Option<LeaseRules> {
     let detection = nanos(pulse.interval).times(u64::from(pulse.threshold));
     let greater = settings.node.address > settings.node.peer;
     Some(LeaseRules::new(detection, greater, nanos(lease.hang), HOLD, isolated))
+}
+
+/// What is watched, and who is told.
+pub(super) fn wants(settings: &Settings) -> Wants<'_> {
+    Wants {
+        trackers: &settings.trackers,
+        numbers: numbers(settings),
+        receivers: vec![(Kind::Instance, settings.node.instance.as_str(), &settings.notify)],
+        script_user: None,
+        fifo: None,
+        mail: settings.mail.as_ref(),
+        router_id: None,
+    }
+}
+
+fn numbers(settings: &Settings) -> Numbers {
+    Numbers::new(&settings.trackers, settings.track.interfaces.iter().map(|tracked| &tracked.name))
+}
+
+/// The core's view of what is tracked.
+pub fn tracking(settings: &Settings) -> Tracking {
+    let numbers = numbers(settings);
+    Tracking {
+        trackers: numbers.rules(&settings.trackers),
+        tracks: numbers.tracks(&settings.trackers, &settings.track),
+    }
 }
 
 /// The core's view of the settings.

@@ -5,6 +5,7 @@
 //!   monitor ─inputs─►│                        │
 //!   link ────inputs─►│  loop: core.handle()   ├─► perform: sockets, netlink, pulse thread
 //!   tasks ───inputs─►│                        │            └ tasks on PostgreSQL ─inputs─►
+//!   watchers ─facts──►│                        │            └ notifier: scripts, mail
 //!   control ─asks───►└────────────────────────┘
 //! ```
 //!
@@ -15,12 +16,14 @@ mod audit;
 mod build;
 mod control;
 mod monitor;
+mod outside;
 mod perform;
 mod repeated;
 pub mod router;
 mod run;
+mod tracking;
 mod witness;
 
-pub use build::{BuildError, rules};
+pub use build::{BuildError, rules, tracking};
 pub use control::{Request, ask, socket_path, socket_path_of};
 pub use run::run;

@@ -20,6 +20,7 @@ use crate::fault;
 use crate::kernel::load::LoadError;
 use crate::net::{clock, reset};
 use crate::pg::{self, Pg, RejoinBy, StartAs};
+use crate::vrrp::Event;
 use crate::witness::{Identity, Witness};
 
 /// PostgreSQL's own limit for `pg_promote`: a standby with a backlog needs its time.
@@ -41,6 +42,8 @@ pub(super) struct Performer {
     unread: Repeated,
     /// Where questions for the witness go.
     witness: Option<mpsc::Sender<WitnessCall>>,
+    /// Scripts and mail; waits for nobody.
+    tell: Box<dyn Fn(&Event) + Send + Sync>,
     /// Ends of short actions, to be handled before anything else.
     pub done: VecDeque<Input>,
     /// The core wants the daemon to end.
@@ -48,7 +51,12 @@ pub(super) struct Performer {
 }
 
 impl Performer {
-    pub fn new(settings: Settings, inputs: mpsc::Sender<Input>, look: Arc<Notify>) -> Self {
+    pub fn new(
+        settings: Settings,
+        inputs: mpsc::Sender<Input>,
+        look: Arc<Notify>,
+        tell: Box<dyn Fn(&Event) + Send + Sync>,
+    ) -> Self {
         let (unsent, unread) = (Repeated::new(Duration::from_secs(60)), Repeated::new(Duration::from_secs(60)));
         let who = settings.pulse.as_ref().map(|pulse| Identity {
             cluster_id: pulse.cluster_id,
@@ -58,7 +66,7 @@ impl Performer {
         let witness = settings.witness.as_ref().zip(who).map(|(witness, who)| Witness::new(witness, who));
         let witness = witness.map(|witness| super::witness::start(witness, inputs.clone()));
         let (said, done) = (PulseState::default(), VecDeque::new());
-        Self { settings, inputs, look, said, unsent, unread, witness, done, exit: false }
+        Self { settings, inputs, look, said, unsent, unread, witness, tell, done, exit: false }
     }
 
     pub async fn perform(&mut self, parts: &mut Parts, action: Action) {
@@ -203,6 +211,7 @@ impl Performer {
                     let _nobody_listens = sd_notify::notify(&[sd_notify::NotifyState::Status(&line)]);
                 }
             }
+            Action::Notify(event) => (self.tell)(&event),
             Action::Exit => self.exit = true,
         }
     }

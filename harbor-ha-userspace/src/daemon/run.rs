@@ -16,6 +16,7 @@ use super::audit::{self, Audit};
 use super::build::{self, BuildError, Parts};
 use super::control::{self, Ask, Request};
 use super::monitor;
+use super::outside::{LAST_SCRIPTS, Outside};
 use super::perform::Performer;
 use super::repeated::Repeated;
 use crate::config::settings::Settings;
@@ -27,6 +28,7 @@ use crate::net::clock;
 use crate::net::netlink::Seen;
 use crate::net::realtime::of_this_thread;
 use crate::observe::http::{self, Looks};
+use crate::observe::outside::Outside as Counts;
 use crate::observe::status::{GateView, Heard, SavedWal, Status, rejects};
 use crate::observe::words;
 use crate::pg::Pg;
@@ -44,6 +46,7 @@ const IDLE: Duration = Duration::from_millis(100);
 /// [`BuildError`]: it did not start, and changed nothing; or, [`BuildError::Lost`], it cannot go on.
 pub async fn run(settings: Settings) -> Result<(), BuildError> {
     let mut parts = build::parts(&settings).await?;
+    let (outside, mut facts) = Outside::start(&build::wants(&settings))?;
     let socket = control::socket_path(&settings.node);
     let mut asks = control::listen(&socket).map_err(|source| BuildError::File { path: socket.clone(), source })?;
     let mut looks = looks(&settings);
@@ -58,9 +61,12 @@ pub async fn run(settings: Settings) -> Result<(), BuildError> {
     let vips = settings.node.vips.iter().map(|vip| vip.address).collect();
     tokio::spawn(parts.interface.clone().watch(settings.node.address, vips, watch));
     let mut lost = None;
-    let mut performer = Performer::new(settings.clone(), inputs, look);
+    let others = outside.others();
+    let mut performer = Performer::new(settings.clone(), inputs, look, others.tell);
+    let counts = others.counts;
     let adopted = Adopted { order: parts.adopted_order, paused: parts.pause_file.is_set(), forgotten: parts.forgotten };
-    let mut core = Core::new(build::rules(&settings), parts.terms, adopted, clock::now());
+    let core = Core::new(build::rules(&settings), parts.terms, adopted, clock::now());
+    let mut core = core.tracking(build::tracking(&settings));
     if let Some(lease) = settings.lease.as_ref().filter(|_| settings.postgres.is_some()) {
         let (isolated, resumes) = (words::name(lease.isolated), core.resumes().unwrap_or("nothing"));
         tracing::info!(isolated, resumes, "lease: {}", words::isolated(lease.isolated));
@@ -133,16 +139,17 @@ pub async fn run(settings: Settings) -> Result<(), BuildError> {
                     Some(Seen::Lost(what)) => give_up(&mut lost, what),
                     None => give_up(&mut lost, "the watch on the interface ended".to_owned()),
                 },
+                Some((tracker, value)) = facts.next() => Input::Tracked { tracker, value },
                 _ = terminate.recv() => terminated(Signal::SIGTERM),
                 _ = interrupt.recv() => terminated(Signal::SIGINT),
-                Some(ask) = asks.recv() => match answer(ask, &core, &parts, &settings) {
+                Some(ask) = asks.recv() => match answer(ask, &core, &parts, &settings, counts()) {
                     Some(command) => Input::Command(command),
                     // However many ask: what is due is done between two of them.
                     None => Input::Wake,
                 },
                 Some(look) = looks.recv() => {
                     // Whoever asked may have left.
-                    let _gone = look.send(status(&core, &parts, &settings));
+                    let _gone = look.send(status(&core, &parts, &settings, counts()));
                     Input::Wake
                 }
                 () = sleep_until(Instant::now() + wake) => Input::Wake,
@@ -159,6 +166,9 @@ pub async fn run(settings: Settings) -> Result<(), BuildError> {
     // Sends the last word of the pulses.
     drop(parts.pulses.take());
     let _gone = std::fs::remove_file(&socket);
+    // The peer serves already: only the scripts of the end are waited for.
+    drop((performer, counts));
+    outside.stop(LAST_SCRIPTS).await;
     tracing::info!("ended");
     lost.map_or(Ok(()), |what| Err(BuildError::Lost(what)))
 }
@@ -249,11 +259,11 @@ fn notify(states: &[NotifyState<'_>]) {
 }
 
 /// Answers; a request that is a command comes back.
-fn answer(ask: Ask, core: &Core, parts: &Parts, settings: &Settings) -> Option<Command> {
+fn answer(ask: Ask, core: &Core, parts: &Parts, settings: &Settings, counts: Counts) -> Option<Command> {
     let accepted = serde_json::json!({"accepted": true});
     let (answer, command) = match ask.request {
         Request::Status => {
-            let status = serde_json::to_value(status(core, parts, settings));
+            let status = serde_json::to_value(status(core, parts, settings, counts));
             (status.unwrap_or_else(|error| serde_json::json!({"error": error.to_string()})), None)
         }
         Request::Switchover => (accepted, Some(Command::Switchover)),
@@ -293,7 +303,7 @@ fn saved_wal(pg: &Pg) -> Option<SavedWal> {
     found.inspect_err(|error| tracing::warn!(%error, "what rejoins have saved of WAL cannot be read")).ok()
 }
 
-fn status(core: &Core, parts: &Parts, settings: &Settings) -> Status {
+fn status(core: &Core, parts: &Parts, settings: &Settings, outside: Counts) -> Status {
     let now = clock::now();
     let heard = |source| match parts.maps.detector(PEER, source) {
         Ok(detector) => Heard::new(&detector, now.0),
@@ -317,6 +327,7 @@ fn status(core: &Core, parts: &Parts, settings: &Settings) -> Status {
         rejects: rejects(parts.maps.stats(PEER).unwrap_or_default()),
         gate: settings.lease.as_ref().and(settings.postgres.as_ref()).and_then(|_| gate(parts, now)),
         strangers: parts.maps.strangers().map_or(0, |stats| stats.reject_source),
+        outside,
         saved_wal: parts.pg.as_ref().and_then(saved_wal),
     }
 }

@@ -23,6 +23,7 @@ pub struct Garp {
     to: SockAddr,
     mac: [u8; 6],
     line: Line,
+    sent: u64,
 }
 
 /// What waits, and until when.
@@ -43,7 +44,7 @@ impl Garp {
         // Protocol 0: the socket receives nothing.
         let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(0)))?;
         socket.set_nonblocking(true)?;
-        Ok(Self { socket, to: link_address(if_index), mac, line: Line { gap, ..Line::default() } })
+        Ok(Self { socket, to: link_address(if_index), mac, line: Line { gap, ..Line::default() }, sent: 0 })
     }
 
     /// Asks for `count` of each address, one round after the other.
@@ -61,6 +62,11 @@ impl Garp {
         (!self.line.waiting.is_empty()).then_some(self.line.next_at)
     }
 
+    /// How many have left.
+    pub const fn sent(&self) -> u64 {
+        self.sent
+    }
+
     /// Sends what may leave by now.
     ///
     /// # Errors
@@ -69,7 +75,7 @@ impl Garp {
     pub fn run(&mut self, now: Nanos) -> io::Result<()> {
         while let Some(address) = self.line.due(now) {
             match self.socket.send_to(&arp::gratuitous(self.mac, address.octets()), &self.to) {
-                Ok(_) => {}
+                Ok(_) => self.sent += 1,
                 Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOBUFS)) => {
                     self.line.waiting.push_front(address);
                     self.line.next_at = now.after(FULL);

@@ -231,6 +231,9 @@ impl Sender {
         // next tick says it.
         if let Ok(state) = self.shared.state.try_lock() {
             self.pulse.flags = state.flags;
+            if state.priority != 0 {
+                self.pulse.priority = state.priority;
+            }
             self.pulse.term = state.term;
             self.pulse.timeline = state.timeline;
             self.pulse.lsn = state.lsn;
@@ -265,7 +268,9 @@ impl Sender {
             lsn: self.pulse.lsn,
             system_identifier: self.pulse.system_identifier,
             timeline: self.pulse.timeline,
-            flags: u32::from(self.pulse.flags),
+            flags: self.pulse.flags,
+            priority: self.pulse.priority,
+            reserved: 0,
         };
         self.kernel.say(&own, &signs)
     }
@@ -342,12 +347,16 @@ mod tests {
         let (pulses, peer) = pulses(13, 1000, &ear);
         let sign = clock::now();
         pulses.alive(sign);
-        pulses.say(PulseState { flags: 1, term: 4, timeline: 3, lsn: 2, system_identifier: 9 }, true);
+        pulses.say(PulseState { flags: 1, term: 4, timeline: 3, lsn: 2, system_identifier: 9, priority: 70 }, true);
         let heard = hear(&peer);
         let (own, signs) = ear.0.lock().unwrap()[0];
         assert_eq!((signs.sent, signs.asked, signs.sign_ns), (heard.sequence, 41, sign.0));
         assert_ne!(signs.sent & 1, 501 & 1, "the element that nobody reads is written");
-        assert_eq!(own, Own { term: 4, lsn: 2, system_identifier: 9, timeline: 3, flags: 1 });
+        assert_eq!(
+            own,
+            Own { term: 4, lsn: 2, system_identifier: 9, timeline: 3, flags: 1, priority: 70, reserved: 0 }
+        );
+        assert_eq!(heard.priority, 70);
         assert_eq!((heard.echo_ns, u64::from(heard.userspace_age_us)), (77, (heard.stamp_ns - sign.0) / 1000));
     }
 }

@@ -15,7 +15,7 @@ use lettre::{AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor};
 use tokio::time::{sleep, timeout};
 
 use super::mailbox::{Mailbox, Ring};
-use super::{Event, Kind, State};
+use super::{Done, Event, Kind, State};
 
 /// Before each further attempt. A change of state is what takes a network down for a moment, so the first mail about it
 /// often fails; one that is minutes old helps nobody.
@@ -144,12 +144,15 @@ impl Sender {
     }
 
     /// One mail after the other.
-    pub(super) async fn serve(mut self, mailbox: Arc<Mailbox<Ring>>) {
+    pub(super) async fn serve(mut self, mailbox: Arc<Mailbox<Ring>>, done: Arc<Done>) {
         while let Some(taken) = mailbox.next().await {
             let event = taken.event;
             let Some((subject, body)) = self.words(&event) else { continue };
             match self.send(&subject, body).await {
-                Ok(()) => tracing::info!(instance = %event.name, state = %event.state, "mail sent"),
+                Ok(()) => {
+                    Done::add(&done.mails_sent);
+                    tracing::info!(instance = %event.name, state = %event.state, "mail sent");
+                }
                 Err(error) => {
                     mailbox.give_up();
                     tracing::error!(instance = %event.name, state = %event.state, error, "mail not sent, given up");

@@ -26,6 +26,7 @@ mod tests;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
@@ -111,9 +112,15 @@ pub struct Settings {
     pub mail: Option<Mail>,
 }
 
-/// How much was not told, since the start.
+/// What was told and what was not, since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Missed {
+pub struct Told {
+    /// Scripts that ended well.
+    pub scripts_ok: u64,
+    /// Scripts that did not, were ended at their limit, or could not be started.
+    pub scripts_failed: u64,
+    /// Mails that a server took.
+    pub mails_sent: u64,
     /// Events whose scripts did not run because a newer one came first.
     pub replaced: u64,
     /// Lines that the FIFO's reader was too slow for.
@@ -131,6 +138,21 @@ pub struct Notifier {
     mailed: Vec<(Kind, String)>,
     mail: Option<Arc<Mailbox<Ring>>>,
     tasks: Vec<(String, JoinHandle<()>)>,
+    done: Arc<Done>,
+}
+
+/// What the receivers have done.
+#[derive(Debug, Default)]
+struct Done {
+    scripts_ok: AtomicU64,
+    scripts_failed: AtomicU64,
+    mails_sent: AtomicU64,
+}
+
+impl Done {
+    fn add(counter: &AtomicU64) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 impl Notifier {
@@ -142,6 +164,7 @@ impl Notifier {
         let Settings { router_id, receivers, fifo, mail } = settings;
         let router_id: Arc<str> = router_id.into();
         let mut tasks = Vec::new();
+        let done = Arc::new(Done::default());
         let mut scripts = HashMap::new();
         let of = |wanted: fn(&Receiver) -> bool| {
             let chosen = receivers.iter().filter(|receiver| wanted(receiver));
@@ -153,7 +176,7 @@ impl Notifier {
             Some(mail) if !mailed.is_empty() => {
                 let mailbox = Arc::new(Mailbox::new(Ring::new(MAIL_BACKLOG)));
                 let sender = mail::Sender::new(mail, Arc::clone(&router_id))?;
-                tasks.push(("mail".to_owned(), tokio::spawn(sender.serve(Arc::clone(&mailbox)))));
+                tasks.push(("mail".to_owned(), tokio::spawn(sender.serve(Arc::clone(&mailbox), Arc::clone(&done)))));
                 Some(mailbox)
             }
             Some(_) | None => None,
@@ -169,11 +192,12 @@ impl Notifier {
             }
             let key = (receiver.kind, receiver.name);
             let mailbox = Arc::new(Mailbox::new(Latest::default()));
-            let served = scripts::serve(receiver.scripts, Arc::clone(&router_id), Arc::clone(&mailbox));
+            let served =
+                scripts::serve(receiver.scripts, Arc::clone(&router_id), Arc::clone(&mailbox), Arc::clone(&done));
             tasks.push((format!("scripts of {}", key.1), tokio::spawn(served)));
             scripts.insert(key, mailbox);
         }
-        Ok(Self { scripts, silent_priority, fifo, mailed, mail, tasks })
+        Ok(Self { scripts, silent_priority, fifo, mailed, mail, tasks, done })
     }
 
     /// Tells everyone; returns at once, whatever they are doing.
@@ -209,10 +233,14 @@ impl Notifier {
         }
     }
 
-    /// What was not told so far.
+    /// What was told so far, and what was not.
     #[must_use]
-    pub fn missed(&self) -> Missed {
-        Missed {
+    pub fn told(&self) -> Told {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Told {
+            scripts_ok: read(&self.done.scripts_ok),
+            scripts_failed: read(&self.done.scripts_failed),
+            mails_sent: read(&self.done.mails_sent),
             replaced: self.scripts.values().map(|mailbox| mailbox.dropped()).sum(),
             fifo_lines: self.fifo.as_ref().map_or(0, |mailbox| mailbox.dropped()),
             mails: self.mail.as_ref().map_or(0, |mailbox| mailbox.dropped()),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::mailbox::{Latest, Mailbox, Taken};
-use super::{Event, State};
+use super::{Done, Event, State};
 use crate::program::{Ended, Program};
 
 /// A script that got SIGKILL and is not gone after this hangs in the kernel (NFS); the next one does not wait for it.
@@ -64,7 +64,7 @@ impl Scripts {
 }
 
 /// One event after the other.
-pub(super) async fn serve(scripts: Scripts, router_id: Arc<str>, mailbox: Arc<Mailbox<Latest>>) {
+pub(super) async fn serve(scripts: Scripts, router_id: Arc<str>, mailbox: Arc<Mailbox<Latest>>, done: Arc<Done>) {
     while let Some(taken) = mailbox.next().await {
         let event = &taken.event;
         let environment = [
@@ -77,8 +77,10 @@ pub(super) async fn serve(scripts: Scripts, router_id: Arc<str>, mailbox: Arc<Ma
         for (program, arguments) in scripts.for_event(event) {
             let ended = run(program, &arguments, &environment, &mailbox, &taken).await;
             let (instance, state) = (&event.name, event.state);
+            let well = ended.as_ref().is_some_and(|ended| ended.is_success() && ended.left == 0);
+            Done::add(if well { &done.scripts_ok } else { &done.scripts_failed });
             match ended {
-                Some(ended) if ended.is_success() && ended.left == 0 => {
+                Some(ended) if well => {
                     tracing::info!(%instance, %state, script = %program, "{ended}");
                 }
                 Some(ended) => tracing::warn!(%instance, %state, script = %program, "{ended}"),

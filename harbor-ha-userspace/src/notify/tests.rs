@@ -113,7 +113,7 @@ async fn while_a_script_hangs_states_go_on_and_the_newest_one_wins() {
         }
     }
     assert_eq!(told, 1004);
-    assert_eq!(notifier.missed().replaced, 1003, "all but the last one");
+    assert_eq!(notifier.told().replaced, 1003, "all but the last one");
     // Nor does another instance wait.
     notifier.tell(&event("VI_2", State::Master, 7));
     until("the other one's scripts", || other.read("log").lines().count() == 2).await;
@@ -218,14 +218,14 @@ async fn a_fifo_without_a_reader_loses_the_oldest_lines_and_counts_them() {
             tokio::task::yield_now().await;
         }
     }
-    let dropped = notifier.missed().fifo_lines;
+    let dropped = notifier.told().fifo_lines;
     assert!(dropped > 0);
     let reader = tokio::task::spawn_blocking(move || {
         let lines = BufReader::new(fs::File::open(path).expect("the FIFO")).lines();
         let number = |line: String| line["INSTANCE \"VI_".len()..].split('"').next().map(|text| text.parse::<u32>());
         lines.map(|line| number(line.expect("a line")).expect("a name").expect("a number")).collect::<Vec<_>>()
     });
-    let missed = notifier.missed();
+    let missed = notifier.told();
     notifier.stop(LONG).await;
     let read = reader.await.expect("no panic");
     assert!(read.is_sorted_by(|before, after| before < after), "in order, none twice");

@@ -19,15 +19,29 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
+use super::metrics::{self, Measured};
 use super::status::Status;
-use super::{metrics, table};
+use super::table;
 
 /// Where the loop finds who wants a snapshot.
-pub type Looks = mpsc::Receiver<oneshot::Sender<Status>>;
+pub type Looks<S = Status> = mpsc::Receiver<oneshot::Sender<S>>;
+
+/// What is shown: of a pair, or of a router.
+pub trait Shown: Measured + Serialize {
+    /// As text, from its JSON.
+    fn render(status: &serde_json::Value) -> String;
+}
+
+impl Shown for Status {
+    fn render(status: &serde_json::Value) -> String {
+        table::render(status, None)
+    }
+}
 
 /// Clients at a time; more wait in the listener's queue. Prometheus is one, and a pair of them two.
 const CLIENTS: usize = 16;
@@ -50,7 +64,7 @@ const NICENESS: i32 = 10;
 ///
 /// # Errors
 /// No thread, or no descriptors. That the address cannot be listened on is no error: it is said, and tried again.
-pub fn start(listen: SocketAddr) -> io::Result<Looks> {
+pub fn start<S: Shown>(listen: SocketAddr) -> io::Result<Looks<S>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (ask, looks) = mpsc::channel(1);
     thread::Builder::new().name("observe".to_owned()).stack_size(STACK).spawn(move || {
@@ -79,7 +93,7 @@ async fn bound(listen: SocketAddr) -> TcpListener {
     }
 }
 
-async fn serve(listener: TcpListener, desk: Arc<Desk>, patience: Duration) {
+async fn serve<S: Shown>(listener: TcpListener, desk: Arc<Desk<S>>, patience: Duration) {
     let places = Arc::new(Semaphore::new(CLIENTS));
     while let Ok(place) = Arc::clone(&places).acquire_owned().await {
         match listener.accept().await {
@@ -100,7 +114,7 @@ async fn serve(listener: TcpListener, desk: Arc<Desk>, patience: Duration) {
     }
 }
 
-async fn one(stream: TcpStream, desk: &Desk) -> hyper::Result<()> {
+async fn one<S: Shown>(stream: TcpStream, desk: &Desk<S>) -> hyper::Result<()> {
     let answer = service_fn(|request: Request<Incoming>| async move {
         let answer = answer(request.method(), request.uri().path(), desk).await;
         Ok::<_, Infallible>(answer)
@@ -112,16 +126,16 @@ async fn one(stream: TcpStream, desk: &Desk) -> hyper::Result<()> {
         .await
 }
 
-async fn answer(method: &Method, path: &str, desk: &Desk) -> Response<Full<Bytes>> {
+async fn answer<S: Shown>(method: &Method, path: &str, desk: &Desk<S>) -> Response<Full<Bytes>> {
     if !matches!(*method, Method::GET | Method::HEAD) {
         let mut refused = page(StatusCode::METHOD_NOT_ALLOWED, PLAIN, "only GET: orders go by `harbor-ha`\n");
         refused.headers_mut().insert(ALLOW, hyper::header::HeaderValue::from_static("GET, HEAD"));
         return refused;
     }
-    let made: fn(Arc<Status>) -> Option<(&'static str, String)> = match path {
+    let made: fn(Arc<S>) -> Option<(&'static str, String)> = match path {
         "/metrics" => |status| Some((metrics::CONTENT_TYPE, metrics::exposition(status).ok()?)),
         "/status" => |status| Some(("application/json", serde_json::to_string(&*status).ok()? + "\n")),
-        "/" => |status| Some((PLAIN, table::render(&serde_json::to_value(&*status).ok()?, None) + FOOT)),
+        "/" => |status| Some((PLAIN, S::render(&serde_json::to_value(&*status).ok()?) + FOOT)),
         _ => return page(StatusCode::NOT_FOUND, PLAIN, "there are /, /metrics and /status\n"),
     };
     let Some(status) = desk.status().await else {
@@ -146,18 +160,18 @@ fn page(code: StatusCode, kind: &'static str, text: impl Into<Bytes>) -> Respons
 }
 
 /// Where clients get the snapshot: one for all that come together.
-struct Desk {
-    ask: mpsc::Sender<oneshot::Sender<Status>>,
-    last: Mutex<Option<(Instant, Arc<Status>)>>,
+struct Desk<S> {
+    ask: mpsc::Sender<oneshot::Sender<S>>,
+    last: Mutex<Option<(Instant, Arc<S>)>>,
 }
 
-impl Desk {
-    fn new(ask: mpsc::Sender<oneshot::Sender<Status>>) -> Self {
+impl<S> Desk<S> {
+    fn new(ask: mpsc::Sender<oneshot::Sender<S>>) -> Self {
         Self { ask, last: Mutex::default() }
     }
 
     /// `None`: the loop is busy with something that takes long, or gone.
-    async fn status(&self) -> Option<Arc<Status>> {
+    async fn status(&self) -> Option<Arc<S>> {
         // The others wait here for the one that asks.
         let mut last = self.last.lock().await;
         if let Some((_, status)) = last.as_ref().filter(|(at, _)| at.elapsed() < FRESH) {

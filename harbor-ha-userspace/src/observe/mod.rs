@@ -3,6 +3,7 @@
 pub mod http;
 mod lease;
 pub mod metrics;
+pub mod outside;
 pub mod router;
 pub mod status;
 pub mod table;

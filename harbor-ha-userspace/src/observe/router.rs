@@ -1,10 +1,87 @@
-//! The status of a router as text: one line for each instance, and below it what is not as it should be.
+//! The status of a router: one JSON object; and as text: one line for each instance, and below it what is not as it should
+//! be.
 
 use std::fmt::Write as _;
 
+use serde::Serialize;
 use serde_json::Value;
 
-use super::words::age;
+use super::http::Shown;
+use super::outside::Outside;
+use super::status::RejectCount;
+use super::words::{self, age};
+use crate::vrrp::snapshot::Snapshot;
+
+/// What does not change while it runs.
+#[derive(Clone, Debug, Serialize)]
+pub struct About {
+    /// Tells this answer from that of a pair.
+    pub form: &'static str,
+    /// Name of the router.
+    pub instance: String,
+    /// Version of the daemon.
+    pub version: &'static str,
+    /// How the engine is scheduled.
+    pub realtime: String,
+    /// Whether memory is locked.
+    pub memory: String,
+}
+
+/// Everything that `harbor-ha status` shows of a router.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    /// What does not change while it runs.
+    #[serde(flatten)]
+    pub about: About,
+    /// `CLOCK_MONOTONIC` of this answer; every other `*_ns` is to be compared with it.
+    pub now_ns: u64,
+    /// The same instant in nanoseconds since 1970.
+    pub unix_ns: u64,
+    /// The machine's view.
+    #[serde(flatten)]
+    pub router: Snapshot,
+    /// By instance, in the order of `instances`.
+    pub addresses: Vec<Addresses>,
+    /// Those that instances speak on or put addresses on.
+    pub interfaces: Vec<Interface>,
+    /// What was seen of the things that are tracked, and what was told to others.
+    pub outside: Outside,
+}
+
+/// The virtual addresses of an instance.
+#[derive(Clone, Debug, Serialize)]
+pub struct Addresses {
+    /// Its name.
+    pub instance: String,
+    /// On their interfaces.
+    pub up: bool,
+}
+
+/// One interface.
+#[derive(Clone, Debug, Serialize)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// Adverts of router ids that nobody here has.
+    pub strangers: u64,
+    /// Packets that could not be told to be any instance's, by reason; only what occurred.
+    pub rejects: Vec<RejectCount>,
+    /// Gratuitous ARPs that left.
+    pub garp_sent: u64,
+}
+
+impl Status {
+    /// A stamp of this answer as seconds since 1970, in whole milliseconds, as that of a pair.
+    pub fn unix_seconds(&self, stamp_ns: u64) -> f64 {
+        super::status::unix_seconds(self.now_ns, self.unix_ns, stamp_ns)
+    }
+}
+
+impl Shown for Status {
+    fn render(status: &Value) -> String {
+        render(status, None)
+    }
+}
 
 /// The columns.
 const HEAD: [&str; 7] = ["INSTANCE", "STATE", "SINCE", "PRIORITY", "MASTER", "ADVERTS", "ADDRESSES"];
@@ -85,15 +162,7 @@ fn remarks(instance: &Value, now: u64) -> Vec<String> {
     if instance["waits_for_group"] == true {
         remarks.push("would be master, and waits for the others of its group".to_owned());
     }
-    for tracker in list(&instance["trackers"]) {
-        let (name, level) = (word(&tracker["name"]), level(&tracker["level"]));
-        let adds = tracker["adds"].as_i64().unwrap_or(0);
-        if tracker["stops"] == true {
-            remarks.push(format!("{name} is {level}: FAULT"));
-        } else if adds != 0 {
-            remarks.push(format!("{name} is {level}: {adds:+}"));
-        }
-    }
+    remarks.extend(words::tracked(&instance["trackers"]));
     for peer in list(&instance["peers"]) {
         let address = word(&peer["address"]);
         let last = age(now.saturating_sub(peer["last_ns"].as_u64().unwrap_or(now)));
@@ -116,13 +185,6 @@ fn remarks(instance: &Value, now: u64) -> Vec<String> {
 
 fn counts(rejects: &Value) -> Vec<String> {
     list(rejects).iter().map(|reject| format!("{} {}", word(&reject["reason"]), reject["count"])).collect()
-}
-
-fn level(level: &Value) -> String {
-    match level.get("number") {
-        Some(number) => number.to_string(),
-        None => word(level),
-    }
 }
 
 fn list(value: &Value) -> &[Value] {

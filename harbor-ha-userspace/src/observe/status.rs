@@ -8,6 +8,7 @@ use harbor_ha_ebpf::records::{Detector, GateStats, JITTER_SLOTS, Lease, Order, S
 use harbor_ha_ebpf::units::Nanos;
 use serde::Serialize;
 
+use super::outside::Outside;
 use crate::core::snapshot::Snapshot;
 
 /// Everything that `harbor-ha status` shows.
@@ -42,6 +43,8 @@ pub struct Status {
     pub gate: Option<GateView>,
     /// Packets of senders that are no peer.
     pub strangers: u64,
+    /// What was seen of the things that are tracked, and what was told to others.
+    pub outside: Outside,
     /// WAL that rejoins have put aside; `None` without a PostgreSQL, or when it cannot be read.
     pub saved_wal: Option<SavedWal>,
 }
@@ -61,9 +64,14 @@ impl Status {
     /// A stamp of this answer as seconds since 1970. In whole milliseconds, as the two clocks are read one after the
     /// other, and a stamp that does not change shall look so.
     pub fn unix_seconds(&self, stamp_ns: u64) -> f64 {
-        let ago = self.now_ns.saturating_sub(stamp_ns);
-        (self.unix_ns.saturating_sub(ago) / 1_000_000) as f64 / 1e3
+        unix_seconds(self.now_ns, self.unix_ns, stamp_ns)
     }
+}
+
+/// A stamp of an answer of `now_ns`, which was `unix_ns`, as seconds since 1970.
+pub(super) fn unix_seconds(now_ns: u64, unix_ns: u64, stamp_ns: u64) -> f64 {
+    let ago = now_ns.saturating_sub(stamp_ns);
+    (unix_ns.saturating_sub(ago) / 1_000_000) as f64 / 1e3
 }
 
 /// The gate, as the kernel weighs it at the instant of the answer.

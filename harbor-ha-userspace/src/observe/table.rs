@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use super::lease;
-use super::words::{age, size};
+use super::words::{self, age, size};
 
 /// Where the texts begin.
 const INDENT: usize = 13;
@@ -42,6 +42,17 @@ pub fn render(status: &Value, width: Option<usize>) -> String {
     line("address", address.to_owned());
     for (name, text) in lease::lines(status) {
         line(name, text);
+    }
+    if status["priority"] != status["configured_priority"] {
+        line("priority", format!("{} of {}", status["priority"], status["configured_priority"]));
+    }
+    if let Some(text) = status["tracked"].as_str().filter(|_| status["tracked_failed"] == true) {
+        let then = status["stays"].as_str().map(|why| format!("; this node serves on: {why}"));
+        line("TRACKED", text.to_owned() + &then.unwrap_or_default());
+    }
+    let tracked = words::tracked(&status["trackers"]);
+    if !tracked.is_empty() {
+        line("tracked", tracked.join(", "));
     }
     line("peer", peer(status));
     if let Some(postgres) = status["postgres"].as_object() {
@@ -115,7 +126,8 @@ fn peer(status: &Value) -> String {
     // 0 was never configured: it is not known.
     let priority = peer["priority"].as_u64().filter(|&priority| priority != 0);
     let priority = priority.map_or_else(|| "-".to_owned(), |priority| priority.to_string());
-    format!("{alive}, {}, priority {priority}, timeline {}", word(&peer["role"]), word(&peer["timeline"]))
+    let unwell = if peer["unwell"] == true { ", A CHECK FAILS THERE: it would not take over" } else { "" };
+    format!("{alive}, {}, priority {priority}, timeline {}{unwell}", word(&peer["role"]), word(&peer["timeline"]))
 }
 
 fn postgresql(postgres: &serde_json::Map<String, Value>) -> String {

@@ -1,5 +1,7 @@
 //! Sentences that more than one place says: the log at start, `status`, `check`.
 
+use serde_json::Value;
+
 use crate::config::settings::Isolated;
 
 /// What a primary does that its standby no longer confirms, and the price of that choice.
@@ -18,6 +20,23 @@ pub const fn isolated(choice: Isolated) -> &'static str {
              costs nothing, at the price that the loss of a node and of the witness together stops the service"
         }
     }
+}
+
+/// What of the things that are tracked (`trackers` of a status) has an effect now.
+pub fn tracked(trackers: &Value) -> Vec<String> {
+    let remark = |tracker: &Value| {
+        let name = tracker["name"].as_str().unwrap_or("-");
+        let level = match (&tracker["level"], &tracker["level"]["number"]) {
+            (Value::String(text), _) => text.clone(),
+            (_, number) => number.to_string(),
+        };
+        let adds = tracker["adds"].as_i64().unwrap_or(0);
+        if tracker["stops"] == true {
+            return Some(format!("{name} is {level}: FAULT"));
+        }
+        (adds != 0).then(|| format!("{name} is {level}: {adds:+}"))
+    };
+    trackers.as_array().into_iter().flatten().filter_map(remark).collect()
 }
 
 /// The choice as it stands in the status.

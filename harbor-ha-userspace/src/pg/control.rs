@@ -169,8 +169,10 @@ impl Pg {
     /// As [`Pg::control`].
     pub fn at_rest(&self) -> Result<AtRest, ControlError> {
         let control = self.control()?;
+        let promotion_broke_off = self.promotion_broke_off(&control)?;
         Ok(AtRest {
-            standby_signal: self.standby_signal(),
+            standby_signal: self.standby_signal() || promotion_broke_off,
+            promotion_broke_off,
             clean: control.state.is_clean(),
             system_identifier: control.system_identifier,
             timeline: control.newest_timeline(),

@@ -107,9 +107,8 @@ impl Count {
 
 impl Pg {
     /// A directory that is not there yet; the journal remembers it before anything is put there.
-    pub(super) fn choose_lost_wal_dir(&self, timeline: u32, fork: Lsn) -> PathBuf {
-        let name = format!("{timeline:08X}-{:016X}", fork.0);
-        let mut path = self.lost_wal_path().join(&name);
+    pub(super) fn choose_lost_wal_dir(&self, name: &str) -> PathBuf {
+        let mut path = self.lost_wal_path().join(name);
         let mut again = 1;
         while path.exists() {
             again += 1; // an earlier rejoin at this fork was abandoned, and the server wrote on
@@ -225,7 +224,12 @@ impl Pg {
     }
 
     /// All of them, or no directory.
-    fn save_lost(&self, wal: &Path, names: Vec<&String>, saved: &Path) -> io::Result<()> {
+    pub(super) fn save_lost<'a>(
+        &self,
+        wal: &Path,
+        names: impl IntoIterator<Item = &'a String>,
+        saved: &Path,
+    ) -> io::Result<()> {
         if saved.exists() {
             return Ok(()); // before a crash
         }

@@ -43,6 +43,7 @@ mod slots;
 mod space;
 mod start;
 mod stop;
+mod untaken;
 mod upstream;
 mod wal;
 mod watch;

@@ -40,7 +40,9 @@ impl Pg {
         if self.rejoin_pending() {
             return Err(StartError::RejoinPending { journal: self.journal_path() });
         }
-        if role == StartAs::Primary && self.standby_signal() {
+        // Without a control file that can be read, PostgreSQL itself refuses.
+        let standby = || self.at_rest().map_or_else(|_| self.standby_signal(), |rest| rest.standby_signal);
+        if role == StartAs::Primary && standby() {
             return Err(StartError::IsStandby { data_dir: self.data_dir().to_owned() });
         }
         fault::point("start.begin");

@@ -7,7 +7,7 @@ use harbor_ha_ebpf::units::Nanos;
 use serde::Serialize;
 
 use super::instance::{Counters, Instance, Peer};
-use super::track::{Effect, Health, Level, effect};
+use super::track::{Effect, Health, Level, Track, Tracker, effect};
 use super::{Router, State};
 
 /// The router at a glance.
@@ -90,6 +90,22 @@ pub struct TrackView {
     pub stops: bool,
 }
 
+impl TrackView {
+    /// What a use of a tracker comes to now.
+    pub fn new(track: &Track, name: &str, tracker: &Tracker) -> Self {
+        let level = tracker.level();
+        let effect = effect(level, track.weight, track.reverse);
+        Self {
+            name: name.to_owned(),
+            level,
+            weight: track.weight,
+            reverse: track.reverse,
+            adds: if let Effect::Adds(adds) = effect { adds } else { 0 },
+            stops: effect == Effect::Stops,
+        }
+    }
+}
+
 /// A sync group.
 #[derive(Clone, Debug, Serialize)]
 pub struct GroupView {
@@ -140,16 +156,8 @@ impl Router {
             Health::Waits(_) | Health::Fault(_) | Health::Well => None,
         };
         let trackers = rules.tracks.iter().map(|track| {
-            let level = self.trackers[usize::from(track.tracker.0)].level();
-            let effect = effect(level, track.weight, track.reverse);
-            TrackView {
-                name: self.watched[usize::from(track.tracker.0)].name.clone(),
-                level,
-                weight: track.weight,
-                reverse: track.reverse,
-                adds: if let Effect::Adds(adds) = effect { adds } else { 0 },
-                stops: effect == Effect::Stops,
-            }
+            let index = usize::from(track.tracker.0);
+            TrackView::new(track, &self.watched[index].name, &self.trackers[index])
         });
         InstanceView {
             name: rules.name.clone(),

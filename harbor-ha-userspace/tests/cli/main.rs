@@ -2,6 +2,7 @@
 //!
 //! The real binary, as an operator meets it. What needs root says so and is skipped without.
 
+mod havip;
 mod orders;
 mod place;
 

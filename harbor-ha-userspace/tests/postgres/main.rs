@@ -34,6 +34,7 @@ macro_rules! real {
 mod facts;
 mod fallback;
 mod faults;
+mod untaken;
 
 fn signal(pid: i32, signal: Signal) {
     kill(Pid::from_raw(pid), signal).unwrap();

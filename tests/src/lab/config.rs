@@ -1,13 +1,18 @@
 //! The configuration of a node's daemon.
 
+use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::node::Node;
 use super::state::VIP;
 use super::witness::Witness;
 use super::{Profile, Side};
+use crate::cloud::scenario::ids;
 
 /// Whether the daemon of this tree knows `[kernel] cgroup`: it refuses unknown keys.
 ///
@@ -32,6 +37,59 @@ pub struct Tuned {
     pub sync: Option<String>,
     /// `postgres.max_lag`.
     pub max_lag: Option<String>,
+    /// `[track]` and `[notify]`: see [`Tells`].
+    pub tells: bool,
+    /// More lines of `[cloud]`, in a lab that has one: `follow_deadline = "5s"`.
+    pub cloud: Vec<String>,
+}
+
+/// What a node tracks and tells, in its own folder.
+pub struct Tells<'a>(pub Node<'a>);
+
+impl Tells<'_> {
+    /// While this file is there, the check of weight 0 fails.
+    pub fn broken(&self) -> PathBuf {
+        self.0.home().join("broken")
+    }
+
+    /// The number in it, times -10, is added to the priority.
+    pub fn load(&self) -> PathBuf {
+        self.0.home().join("load")
+    }
+
+    /// A line for each run of a notify script: its arguments, its user, and the state of its environment.
+    pub fn log(&self) -> PathBuf {
+        self.0.home().join("told.log")
+    }
+
+    fn script(&self) -> PathBuf {
+        self.0.home().join("told.sh")
+    }
+
+    /// Makes the script, and a log that its user may write.
+    pub(super) fn prepare(&self) -> Result<()> {
+        let (script, log) = (self.script(), self.log());
+        let text = format!("#!/bin/sh\necho \"$* $(id -un) $HARBOR_HA_STATE\" >>{}\n", log.display());
+        fs::write(&script, text)?;
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
+        fs::write(&log, "")?;
+        Ok(fs::set_permissions(&log, fs::Permissions::from_mode(0o666))?)
+    }
+
+    fn text(&self) -> String {
+        let (script, user) = (self.script(), &self.0.state.user.name);
+        let run = |key: &str| format!("{key} = [\"{}\", \"{key}\"]\n", script.display());
+        let all: String = ["master", "backup", "fault", "stop", "all"].map(run).concat();
+        format!(
+            "\n[track]\nscripts = [\"check\"]\nfiles = [\"load\"]\n\n\
+             [[script]]\nname = \"check\"\ncommand = [\"/usr/bin/test\", \"!\", \"-e\", \"{broken}\"]\n\
+             interval = \"200ms\"\ntimeout = \"10s\"\nfall = 2\n\n\
+             [[file]]\nname = \"load\"\npath = \"{load}\"\nweight = -10\ninit = 0\n\n\
+             [notify]\n{all}user = \"{user}\"\n",
+            broken = self.broken().display(),
+            load = self.load().display(),
+        )
+    }
 }
 
 /// The whole file.
@@ -83,10 +141,27 @@ pub(super) fn text(node: Node<'_>) -> String {
     if DAEMON_KNOWS_THE_LEASE && options.profile == Profile::Harbor {
         text += &guard(options.witness, options.isolated.name(), &given(&[("hang", &options.tuned.hang)]));
     }
+    if options.tuned.tells {
+        text += &Tells(node).text();
+    }
+    if options.cloud {
+        text += &cloud(side, &options.tuned.cloud);
+    }
     if !options.realtime {
         text += "\n[realtime]\npriority = 0\n";
     }
     text
+}
+
+/// The HaVip of the two. Instance, vSwitch and the key of the role are what the metadata service tells, at its own address.
+fn cloud(side: Side, tuned: &[String]) -> String {
+    let (havip, eip, peer) = (ids::HAVIP, ids::EIP, super::cloud::instance(side.other()));
+    let service = super::cloud::SERVICE;
+    let lines = format!(
+        "\n[cloud]\nhavip = \"{havip}\"\neip = \"{eip}\"\npeer_instance = \"{peer}\"\ncredentials = \"ram-role\"\n\
+         vpc_endpoint = \"http://{service}\"\necs_endpoint = \"http://{service}\"\n"
+    );
+    tuned.iter().fold(lines, |lines, line| lines + line + "\n")
 }
 
 /// What a primary does that hears nobody.

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
 use super::state::State;
-use super::{Side, clock, netns};
+use super::{Side, clock, cloud, netns};
 
 /// Makes the namespaces, the switch, the cables and the addresses.
 ///
@@ -37,6 +37,13 @@ pub fn build(state: &State) -> Result<()> {
     for (host, address) in state.hosts() {
         let lines = format!("link set lo up\naddress add {address}/24 dev eth0\nlink set eth0 up\n");
         batch(Some(&state.netns(host)), &lines)?;
+    }
+    if state.options.cloud {
+        // As the real one: reached from every instance, and in no subnet.
+        batch(Some(&state.netns(cloud::HOST)), &format!("address add {}/32 dev eth0\n", cloud::METADATA))?;
+        for side in Side::BOTH {
+            batch(Some(&state.netns(side.name())), &format!("route add {}/32 dev eth0\n", cloud::METADATA))?;
+        }
     }
     batch(Some(&switch), &ports)
 }

@@ -12,6 +12,7 @@
 //! | [`pass`] | what a cable of this kind needs for native XDP |
 //! | [`cgroup`] | everything that runs on a node is in a cgroup of its own |
 //! | [`witness`] | the third party: a real etcd or Redis |
+//! | [`cloud`] | the double of Alibaba Cloud, which hears who announces the address |
 //! | [`keepalived`], [`dropin`] | somebody else's daemon on a node; ours on the same file |
 //! | [`fault`] | what breaks, and the healing |
 //! | [`capture`], [`writer`] | what the client host sees on the wire; the client that writes, or reads |
@@ -26,6 +27,7 @@
 pub mod capture;
 pub mod cgroup;
 pub mod clock;
+pub mod cloud;
 pub mod config;
 pub mod dropin;
 pub mod fault;
@@ -155,6 +157,8 @@ pub struct Options {
     pub xdp_mode: String,
     /// The third party.
     pub witness: Witness,
+    /// A host with the double of Alibaba Cloud.
+    pub cloud: bool,
     /// What a primary does on its own, without one.
     pub isolated: Isolated,
     /// `false`: the daemons do not ask for real-time scheduling.
@@ -173,6 +177,7 @@ impl Default for Options {
             // The mode that every interface has, and the one that clouds have been seen to leave.
             xdp_mode: "generic".into(),
             witness: Witness::None,
+            cloud: false,
             isolated: Isolated::Hold,
             realtime: true,
             tuned: config::Tuned::default(),
@@ -278,6 +283,7 @@ impl Lab {
             self.say(&format!("witness on w: {}", self.state.options.witness.name()));
             self.start_witness()?;
         }
+        self.start_cloud()?;
         if self.state.options.daemon {
             self.say("daemon on a: takes the address");
             self.node(Side::A).start_daemon()?;
@@ -384,6 +390,7 @@ impl Lab {
             }
         }
         let _ = std::fs::copy(self.witness_log(), folder.join("witness.log"));
+        let _ = std::fs::copy(self.cloud_log(), folder.join("cloud.log"));
         eprintln!("--- whole logs: {}", folder.display());
     }
 }

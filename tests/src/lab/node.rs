@@ -112,6 +112,9 @@ impl<'a> Node<'a> {
             fs::set_permissions(&file, fs::Permissions::from_mode(0o600))?;
         }
         fs::write(self.config(), config::text(self))?;
+        if self.state.options.tuned.tells {
+            config::Tells(self).prepare()?;
+        }
         self.postgres().prepare()
     }
 
@@ -244,7 +247,8 @@ impl<'a> Node<'a> {
         let _ = link::batch(Some(&self.netns()), &format!("address del {VIP}/32 dev eth0\n"));
         remove(&self.state.bpffs().join("harbor-ha").join(self.instance()))?;
         for folder in ["run", "socket"] {
-            for entry in fs::read_dir(self.home().join(folder))?.flatten() {
+            // A node on which nothing was ever prepared has none.
+            for entry in fs::read_dir(self.home().join(folder)).into_iter().flatten().flatten() {
                 let _ = fs::remove_file(entry.path());
             }
         }
@@ -281,7 +285,7 @@ pub(crate) fn lab_program() -> Result<PathBuf> {
 }
 
 /// A program of this build: beside the lab's own, or above the folder of the test programs.
-fn beside(name: &str) -> Result<PathBuf> {
+pub(super) fn beside(name: &str) -> Result<PathBuf> {
     let me = std::env::current_exe()?;
     let found = me.ancestors().skip(1).take(2).map(|folder| folder.join(name)).find(|file| file.is_file());
     found.with_context(|| format!("`{name}` is not built: cargo build --release"))

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use nix::mount::{MsFlags, mount};
 use serde::{Deserialize, Serialize};
 
-use super::{Options, Side, user, witness};
+use super::{Options, Side, cloud, user, witness};
 
 /// The virtual address of every lab; each has a network of its own.
 pub const VIP: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 100);
@@ -155,10 +155,13 @@ impl State {
         if self.options.witness != witness::Witness::None {
             hosts.push((witness::HOST, witness::ADDRESS));
         }
+        if self.options.cloud {
+            hosts.push((cloud::HOST, cloud::ADDRESS));
+        }
         hosts
     }
 
-    /// The network namespace of a host: `a`, `b`, `c`, `w` or `sw`.
+    /// The network namespace of a host: `a`, `b`, `c`, `w`, `cloud` or `sw`.
     pub fn netns(&self, host: &str) -> String {
         format!("hh-{}-{host}", self.run)
     }
@@ -180,8 +183,10 @@ impl State {
     pub fn mac(&self, host: &str) -> [u8; 6] {
         let sum = self.run.bytes().fold(7u16, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
         let [high, low] = sum.to_be_bytes();
+        // The last letter: the first one of `cloud` is the client's name.
+        let letter = host.bytes().last().unwrap_or_default();
         // 02: locally administered.
-        [0x02, 0x77, high, low, 0, host.as_bytes()[0]]
+        [0x02, 0x77, high, low, 0, letter]
     }
 }
 

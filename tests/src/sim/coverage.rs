@@ -1,5 +1,6 @@
 //! What has occurred in a sweep. What never occurred was not tested.
 
+use harbor_ha::core::health::Stays;
 use harbor_ha::core::promotable::NotPromotable;
 use harbor_ha::core::witness::WitnessCall;
 use harbor_ha::core::{Action, StopMode};
@@ -9,7 +10,7 @@ use harbor_ha_ebpf::decide::gate::Gate;
 use super::schedule::Kind;
 
 /// Actions, finer than their variants where a plan's steps differ.
-pub const ACTIONS: [&str; 29] = [
+pub const ACTIONS: [&str; 30] = [
     "advert",
     "pulse",
     "serve",
@@ -39,9 +40,10 @@ pub const ACTIONS: [&str; 29] = [
     "report",
     "tickle",
     "reset",
+    "notify",
 ];
 /// Reasons to refuse a takeover.
-pub const REFUSALS: [&str; 13] = [
+pub const REFUSALS: [&str; 14] = [
     "Down",
     "Paused",
     "Behind",
@@ -55,6 +57,7 @@ pub const REFUSALS: [&str; 13] = [
     "TermNotStored",
     "OtherCluster",
     "Timeline",
+    "Tracked",
 ];
 /// Verdicts of the detector, by number.
 pub const VERDICTS: [&str; 9] = ["none", "alive", "said", "missed", "dead", "resigned", "stalled", "hung", "awake"];
@@ -65,7 +68,7 @@ pub const GATES: [&str; 4] = ["open", "not serving", "higher term", "expired"];
 pub const MOVES: [&str; 7] = ["copy", "aside", "in", "note", "stream", "remove", "stop"];
 
 /// What cannot occur in the simulator, and why.
-pub const EXCEPTIONS: [(&str, &str); 15] = [
+pub const EXCEPTIONS: [(&str, &str); 16] = [
     ("move stop", "a directory would have to be removed by somebody else"),
     ("advert", "adverts carry no lease: the core's own random walk goes with them"),
     ("reject source", "decided by the parser of frames, before a pulse exists: suite `kernel`"),
@@ -79,6 +82,7 @@ pub const EXCEPTIONS: [(&str, &str); 15] = [
     ("refusal Down", "a standby without facts is at rest, and is not asked"),
     ("refusal Hold", "a paused node decides nothing; `status` shows it: see the core's own tests"),
     ("verdict none", "no number of a verdict"),
+    ("stays no_pulses", "there are pulses"),
     ("refusal Timeline", "of two standbys one has to be promoted unseen by the other: see the core's own tests"),
     ("refusal OtherCluster", "two clusters are set up by hand: see the core's own tests"),
 ];
@@ -90,6 +94,8 @@ pub struct Coverage {
     pub(super) failed: u64,
     pub(super) rejects: [u64; 16],
     pub(super) refusals: [u64; REFUSALS.len()],
+    /// Looks of a primary at a failed check that led to no hand-over.
+    pub(super) stays: [u64; Stays::NAMES.len()],
     pub(super) verdicts: [u64; VERDICTS.len()],
     pub(super) gates: [u64; 4],
     pub(super) moves: [u64; MOVES.len()],
@@ -97,6 +103,8 @@ pub struct Coverage {
     pub(super) acks: [u64; 2],
     pub(super) reads: u64,
     pub(super) takeovers: u64,
+    /// Hand-overs that a failed check began.
+    pub(super) moved: u64,
     /// Runs that ended with a word for the operator: which command.
     pub by_hand: std::collections::BTreeMap<String, u64>,
 }
@@ -134,6 +142,7 @@ impl Coverage {
             Action::Report(_) | Action::Exit => 26,
             Action::Tickle => 27,
             Action::Reset(_) => 28,
+            Action::Notify(_) => 29,
         };
         self.actions[at] += 1;
     }
@@ -153,6 +162,7 @@ impl Coverage {
             NotPromotable::TermNotStored => 10,
             NotPromotable::OtherCluster { .. } => 11,
             NotPromotable::Timeline { .. } => 12,
+            NotPromotable::Tracked => 13,
         };
         self.refusals[at] += 1;
     }
@@ -167,6 +177,7 @@ impl Coverage {
         sum(&mut self.actions, &other.actions);
         sum(&mut self.rejects, &other.rejects);
         sum(&mut self.refusals, &other.refusals);
+        sum(&mut self.stays, &other.stays);
         sum(&mut self.verdicts, &other.verdicts);
         sum(&mut self.gates, &other.gates);
         sum(&mut self.moves, &other.moves);
@@ -175,6 +186,7 @@ impl Coverage {
         self.failed += other.failed;
         self.reads += other.reads;
         self.takeovers += other.takeovers;
+        self.moved += other.moved;
         for (why, count) in &other.by_hand {
             *self.by_hand.entry(why.clone()).or_default() += count;
         }
@@ -190,10 +202,12 @@ impl Coverage {
         list("move ", &MOVES, &self.moves);
         list("reject ", &Reject::ALL.map(Reject::name), &self.rejects);
         list("refusal ", &REFUSALS, &self.refusals);
+        list("stays ", &Stays::NAMES, &self.stays);
         list("verdict ", &VERDICTS, &self.verdicts);
         list("gate ", &GATES, &self.gates);
         list("ack ", &["remote", "local"], &self.acks);
-        list("", &["read", "failed action", "takeover"], &[self.reads, self.failed, self.takeovers]);
+        let names = ["read", "failed action", "takeover", "hand-over for a check"];
+        list("", &names, &[self.reads, self.failed, self.takeovers, self.moved]);
         rows.extend(Kind::ALL.iter().zip(&self.faults).map(|(kind, count)| (format!("fault {kind:?}"), *count)));
         rows
     }

@@ -2,8 +2,11 @@
 
 use std::collections::VecDeque;
 
+use harbor_ha::core::health::Tracking;
 use harbor_ha::core::rules::LeaseRules;
 use harbor_ha::core::{Action, Actions, Adopted, Core, Done, Input, Postgres, PulseState, Rules, Verdict};
+use harbor_ha::vrrp::TrackerId;
+use harbor_ha::vrrp::track::{Track, TrackValue, TrackerKind, TrackerRules};
 use harbor_ha_ebpf::records::{Source, State, VerdictKind};
 use harbor_ha_ebpf::units::{Nanos, Priority};
 use harbor_ha_ebpf::wire::pulse::flag;
@@ -59,7 +62,7 @@ impl World {
         node.sequence += 1 << 20;
         node.run += 1;
         let mut daemon = Daemon {
-            core: Core::new(rules, node.terms, adopted, now),
+            core: Core::new(rules, node.terms, adopted, now).tracking(tracking()),
             out: Actions::default(),
             said: PulseState::default(),
             done: VecDeque::new(),
@@ -166,7 +169,7 @@ impl World {
     fn handle(&mut self, i: usize, now: Nanos, input: Input) {
         let Some(daemon) = &mut self.nodes[i].daemon else { return };
         let told = self.story.as_ref().filter(|_| is_news(&input)).map(|_| format!("{input:?}"));
-        let before = daemon.core.refusal();
+        let (before, stayed) = (daemon.core.refusal(), daemon.core.stayed());
         daemon.core.handle(now, input, &mut daemon.out);
         let wake = daemon.out.wake_at();
         let actions: Vec<Action> = daemon.out.drain().collect();
@@ -174,6 +177,14 @@ impl World {
             && Some(refusal) != before
         {
             self.coverage.refusal(refusal);
+        }
+        if let Some(stays) = daemon.core.stayed()
+            && Some(stays) != stayed
+        {
+            self.coverage.stays[stays as usize] += 1;
+        }
+        if actions.contains(&Action::Checkpoint) && daemon.core.snapshot().why.starts_with("`check`") {
+            self.coverage.moved += 1;
         }
         if self.story.is_some() && (told.is_some() || actions.iter().any(is_deed)) {
             let deeds: Vec<&Action> = actions.iter().filter(|action| !matches!(action, Action::ReadLease)).collect();
@@ -215,6 +226,17 @@ impl World {
         self.later(i, after, What::Tell(Input::Postgres { asked, news }));
     }
 
+    /// The scripts that `i` tracks are run.
+    pub fn check(&mut self, i: usize) {
+        let (now, broken) = (self.now, &self.nodes[i].broken);
+        for (number, until) in [broken.check, broken.weight].into_iter().enumerate() {
+            let value = if now < until { TrackValue::Failed } else { TrackValue::Ok };
+            let after = MS + self.dice.below(5 * MS);
+            let input = Input::Tracked { tracker: TrackerId(number as u16), value };
+            self.later(i, after, What::Tell(input));
+        }
+    }
+
     /// The postmaster has ended.
     pub fn exited(&mut self, i: usize) {
         let asked = self.local(i);
@@ -223,10 +245,20 @@ impl World {
     }
 }
 
+/// A script that stops a node, and one that lowers its priority below the other's.
+fn tracking() -> Tracking {
+    let rules = |name: &str, fall| TrackerRules {
+        name: name.to_owned(),
+        kind: TrackerKind::Script { rise: 1, fall, init_fail: false },
+    };
+    let track = |number, weight| Track { tracker: TrackerId(number), weight, reverse: false };
+    Tracking { trackers: vec![rules("check", 2), rules("load", 1)], tracks: vec![track(0, 0), track(1, -20)] }
+}
+
 /// Worth a line of the story.
 fn is_news(input: &Input) -> bool {
     match input {
-        Input::Wake | Input::Lease(_) | Input::Done(Done::Ordered { .. }) => false,
+        Input::Wake | Input::Lease(_) | Input::Tracked { .. } | Input::Done(Done::Ordered { .. }) => false,
         Input::Postgres { news, .. } => *news == Postgres::Exited,
         Input::Verdict(verdict) => verdict.kind != VerdictKind::Missed,
         _ => true,
@@ -248,6 +280,8 @@ pub fn flags(flags: u16) -> String {
         (flag::LEASED, "leased"),
         (flag::WAIVED, "waived"),
         (flag::ASKS_WAIVER, "asks-waiver"),
+        (flag::UNWELL, "unwell"),
+        (flag::UNFIT, "unfit"),
     ];
     known.iter().filter(|(bit, _)| flags & bit != 0).map(|(_, name)| *name).collect::<Vec<_>>().join("+")
 }

@@ -70,6 +70,8 @@ impl World {
             }
             Kind::WitnessCut => node.broken.witness = node.broken.witness.max(until),
             Kind::WitnessSlow => node.broken.witness_slow = until,
+            Kind::TrackFailed => node.broken.check = node.broken.check.max(until),
+            Kind::TrackWeight => node.broken.weight = node.broken.weight.max(until),
             Kind::Switchover => self.command(i, Command::Switchover),
             Kind::Terminate => {
                 node.broken.daemon = until;
@@ -173,6 +175,8 @@ impl World {
                 &mut broken.witness,
                 &mut broken.witness_slow,
                 &mut broken.paused,
+                &mut broken.check,
+                &mut broken.weight,
                 &mut broken.cut,
                 &mut broken.loss.0,
                 &mut broken.delay.0,

@@ -95,14 +95,14 @@ impl Kernel {
     }
 
     fn reflect(&self, now: Nanos, question: &Pulse, echo: Nanos) -> Pulse {
-        self.say(now, question.sequence, self.own.flags as u16 | flag::REFLECTION, echo)
+        self.say(now, question.sequence, self.own.flags | flag::REFLECTION, echo)
     }
 
     /// What this node says at `now`, by its own records.
     pub fn say(&self, now: Nanos, sequence: u64, flags: u16, echo: Nanos) -> Pulse {
         Pulse {
             vrid: self.config.vrid,
-            priority: self.config.priority,
+            priority: self.own.priority,
             threshold: self.config.pulse_threshold,
             flags,
             interval_us: (self.config.pulse_interval_ns / 1000) as u32,

@@ -170,7 +170,9 @@ impl World {
             lsn: said.lsn,
             system_identifier: said.system_identifier,
             timeline: said.timeline,
-            flags: u32::from(said.flags),
+            flags: said.flags,
+            priority: said.priority,
+            reserved: 0,
         };
         let signs = &mut node.kernel.signs;
         (signs.sign_ns, signs.sent, signs.asked) = (daemon.sign.0.min(local.0), node.sequence, signs.asked + 1);

@@ -39,6 +39,10 @@ pub struct Broken {
     pub witness: u64,
     pub witness_slow: u64,
     pub paused: u64,
+    /// The check of weight 0 fails.
+    pub check: u64,
+    /// The check that lowers the priority fails.
+    pub weight: u64,
     /// The network towards the peer.
     pub cut: u64,
     pub loss: (u64, u64),

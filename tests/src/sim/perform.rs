@@ -69,7 +69,7 @@ impl World {
         let fails = self.now < self.nodes[i].broken.actions && self.dice.below(3) == 0;
         match action {
             // The clients here open a connection for each word.
-            Action::Advert(_) | Action::Report(_) | Action::Tickle | Action::Reset(_) => {}
+            Action::Advert(_) | Action::Report(_) | Action::Notify(_) | Action::Tickle | Action::Reset(_) => {}
             Action::Pulse(state) => {
                 let Some(daemon) = &mut self.nodes[i].daemon else { return };
                 let rings = daemon.said.flags != state.flags;

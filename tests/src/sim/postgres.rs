@@ -42,6 +42,10 @@ pub struct Server {
     pub paused_until: u64,
     /// `standby.signal`.
     pub signal: bool,
+    /// A promotion is under way.
+    pub promoting: bool,
+    /// One broke off: the timeline that it chose is in the way of following a primary.
+    pub broke_off: bool,
     /// The journal of a rejoin says that it has not ended.
     pub pending: bool,
     /// It says that a base backup takes the data directory's place.
@@ -74,6 +78,8 @@ impl Server {
             hung_until: 0,
             paused_until: 0,
             signal,
+            promoting: false,
+            broke_off: false,
             pending: false,
             renewal: None,
             clean: true,
@@ -110,7 +116,9 @@ impl Server {
     /// A promotion ends.
     pub fn promote(&mut self, id: u64) {
         self.signal = false;
-        self.timeline += 1;
+        // A number that was chosen is not chosen again.
+        self.timeline += 1 + u32::from(self.broke_off);
+        (self.promoting, self.broke_off) = (false, false);
         self.log.push(Entry { timeline: self.timeline, id });
     }
 
@@ -123,6 +131,7 @@ impl Server {
         self.clean = false;
         self.waiting.clear();
         self.action += 1;
+        self.breaks_off();
     }
 
     /// A stop ends.
@@ -131,6 +140,12 @@ impl Server {
         self.clean = clean;
         self.dies_at = u64::MAX;
         self.waiting.clear();
+        self.breaks_off();
+    }
+
+    /// The server ends, and a promotion with it, somewhere between the choice of a timeline and its first record.
+    fn breaks_off(&mut self) {
+        self.broke_off |= std::mem::take(&mut self.promoting);
     }
 
     pub fn facts(&self, now: u64) -> PgFacts {
@@ -153,6 +168,7 @@ impl Server {
     pub const fn at_rest(&self) -> AtRest {
         AtRest {
             standby_signal: self.signal,
+            promotion_broke_off: self.broke_off,
             clean: self.clean,
             system_identifier: self.system_identifier,
             timeline: self.timeline,

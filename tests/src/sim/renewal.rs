@@ -97,7 +97,7 @@ impl World {
             Move::In => {
                 let fresh = renewal.fresh.take().ok_or("no base backup")?;
                 (server.log, server.timeline, server.signal) = (fresh.log, fresh.timeline, fresh.signal);
-                (server.clean, renewal.data) = (false, true);
+                (server.clean, server.broke_off, renewal.data) = (false, false, true);
             }
             Move::Note => renewal.stage = Stage::Swapped,
             Move::Stream if down && (fails || !primary) => return failed("it did not start"),

@@ -1,12 +1,12 @@
 //! Servers at work: the ends of actions on them, streaming between them, clients that write and read.
 
-use harbor_ha::core::facts::PgFacts;
+use harbor_ha::core::facts::{Lsn, PgFacts};
 use harbor_ha::core::{Done, Postgres, Promoted, StopMode};
 use harbor_ha_ebpf::decide::gate::Gate;
 
 use super::mutants::Mutant;
 use super::perform::Op;
-use super::postgres::{Client, Entry, Process};
+use super::postgres::{Client, ENTRY, Entry, Process};
 use super::renewal::Renewal;
 use super::schedule::MS;
 use super::world::World;
@@ -19,6 +19,10 @@ impl World {
     /// What PostgreSQL of `i` says of itself.
     pub fn facts(&self, i: usize) -> PgFacts {
         let mut facts = self.nodes[i].server.facts(self.now);
+        if !facts.in_recovery && facts.streaming {
+            let theirs = self.nodes[1 - i].server.log.len().min(self.nodes[i].server.log.len());
+            facts.peer_lsn = Lsn(theirs as u64 * ENTRY);
+        }
         match self.mutant {
             Some(Mutant::TailNotAwaited) if !facts.in_recovery => {
                 (facts.peer_has_tail, facts.peer_is_sync) = (true, !facts.sync_names.is_empty());
@@ -63,6 +67,7 @@ impl World {
             }
             Op::Start if server.process == Process::Down && !server.pending => server.process = Process::Starting,
             Op::Rejoin { .. } => server.pending = true,
+            Op::Promote => server.promoting = true,
             _ => {}
         }
         server.action
@@ -78,6 +83,7 @@ impl World {
             Op::Checkpoint => return Some(Done::Checkpoint),
             Op::SetSync(peer) => return Some(Done::SetSync(self.set_sync(i, peer, fails || !answers))),
             Op::Promote if fails || !current || !answers || !self.nodes[i].server.signal => {
+                self.nodes[i].server.promoting = false;
                 return Some(Done::Promote(failed("no promotion")));
             }
             Op::Promote => {
@@ -146,7 +152,7 @@ impl World {
         let server = &mut self.nodes[i].server;
         server.log = theirs.log;
         server.timeline = theirs.timeline;
-        (server.signal, server.pending, server.clean) = (true, false, false);
+        (server.signal, server.pending, server.clean, server.broke_off) = (true, false, false, false);
         server.process = Process::Up;
         Some(Ok(()))
     }
@@ -174,6 +180,7 @@ impl World {
         let serves = theirs.process == Process::Up || theirs.process == Process::Stopping;
         connected
             && ours.signal
+            && !ours.broke_off
             && serves
             && !theirs.signal
             && theirs.timeline >= ours.timeline

@@ -43,11 +43,13 @@ pub enum Kind {
     Failover,
     Forge,
     AddressRemoved,
+    TrackFailed,
+    TrackWeight,
 }
 
 impl Kind {
     /// All of them: the coverage report counts each.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 31] = [
         Self::PowerLoss,
         Self::DaemonKill,
         Self::DaemonStop,
@@ -77,6 +79,8 @@ impl Kind {
         Self::Failover,
         Self::Forge,
         Self::AddressRemoved,
+        Self::TrackFailed,
+        Self::TrackWeight,
     ];
 }
 
@@ -241,6 +245,8 @@ impl Schedule {
             }
             Kind::DaemonStop | Kind::CoreHang | Kind::DaemonKill => dice.log(20 * MS, 4000 * MS),
             Kind::StreamStall | Kind::ReplayPause => dice.log(100 * MS, 8000 * MS),
+            // A primary waits for two seconds before it moves for one.
+            Kind::TrackFailed => dice.log(100 * MS, 8000 * MS),
             _ => dice.log(5 * MS, 4000 * MS),
         };
         let level = match kind {

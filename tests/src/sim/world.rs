@@ -153,6 +153,7 @@ impl World {
             Event::Probe(i) => {
                 if self.nodes[i as usize].daemon.is_some() {
                     self.probe(i as usize);
+                    self.check(i as usize);
                 }
                 self.queue.push(self.now + 100 * MS, event);
             }
@@ -240,7 +241,7 @@ impl World {
                 server.log.len(),
                 server.names,
                 self.streams(i),
-                super::daemon::flags(node.kernel.own.flags as u16),
+                super::daemon::flags(node.kernel.own.flags),
             )
         };
         vec![view(0), view(1)]

@@ -3,6 +3,7 @@
 use std::fs;
 
 use anyhow::ensure;
+use harbor_ha_tests::lab::config::OBSERVE;
 use harbor_ha_tests::lab::keepalived::{Keepalived, Setup, State};
 use harbor_ha_tests::lab::node::Status;
 use harbor_ha_tests::lab::wire::{What, Wire};
@@ -24,6 +25,7 @@ fn router(lab: &Lab, side: Side, [first, second]: [u8; 2]) {
     secret(&password, "111111");
     let text = format!(
         "[router]\nname = \"{name}\"\nruntime_dir = \"{home}/run\"\n\n\
+         [observe]\nlisten = \"{OBSERVE}\"\n\n\
          [[instance]]\nname = \"first\"\ninterface = \"eth0\"\nvrid = 51\npriority = {first}\nsource = \"{own}\"\n\
          peers = [\"{peer}\"]\npassword_file = \"{password}\"\nvips = [\"{FIRST}\"]\n\n\
          [[instance]]\nname = \"second\"\nversion = 3\ninterface = \"eth0\"\nvrid = 52\npriority = {second}\n\
@@ -58,6 +60,28 @@ fn are(lab: &Lab, side: Side, wanted: [&str; 2]) -> Status {
     last.expect("it answered")
 }
 
+/// What a and b show over HTTP while each has one instance.
+fn shown(lab: &Lab) {
+    let page = |side: Side, path| lab.node(side).page(path).unwrap();
+    for (side, first, second) in [(Side::A, 1, 0), (Side::B, 0, 1)] {
+        let metrics = page(side, "/metrics");
+        for (name, is) in [("first", first), ("second", second)] {
+            let line = format!("harbor_ha_vrrp_state{{virtual_router=\"{name}\",state=\"master\"}} {is}");
+            assert!(metrics.lines().any(|found| found == line), "no `{line}` in\n{metrics}");
+            let line = format!("harbor_ha_address_held{{virtual_router=\"{name}\"}} {is}");
+            assert!(metrics.lines().any(|found| found == line), "no `{line}` in\n{metrics}");
+        }
+        let json: serde_json::Value = serde_json::from_str(&page(side, "/status")).unwrap();
+        assert_eq!((&json["form"], json["instances"].as_array().map(Vec::len)), (&"router".into(), Some(2)), "{json}");
+        let text = page(side, "/");
+        assert!(text.contains("INSTANCE") && text.contains("MASTER") && text.contains("BACKUP"), "{text}");
+    }
+    // Gratuitous ARP is counted where it left.
+    let metrics = page(Side::A, "/metrics");
+    let sent = metrics.lines().find_map(|line| line.strip_prefix("harbor_ha_garp_sent_total{interface=\"eth0\"} "));
+    assert!(sent.is_some_and(|sent| sent != "0"), "{metrics}");
+}
+
 fn with_routers(test: &str, run: impl FnOnce(&Lab)) {
     if requirements_met(test, &[]) {
         on_a_network(run);
@@ -73,6 +97,7 @@ fn each_instance_of_two_routers_has_its_own_master_and_moves_alone() {
         let status = are(lab, Side::B, ["backup", "master"]);
         assert_eq!(status.number("/instances/0/counters/became_master"), Some(0), "{}", status.0);
         assert_eq!(status.0["instances"][0]["rejects"], serde_json::json!([]));
+        shown(lab);
         // A good-bye: the other one serves both, and nothing is left here.
         lab.node(Side::A).signal_daemon(Signal::SIGTERM).unwrap();
         are(lab, Side::B, ["master", "master"]);

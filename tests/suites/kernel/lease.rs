@@ -22,7 +22,8 @@ const D: u64 = 30 * MS;
 const L: u64 = 27 * MS;
 
 /// What this node says in the tests.
-const OWN: Own = Own { term: 4, lsn: 77, system_identifier: 99, timeline: 3, flags: flag::PG_UP as u32 };
+const OWN: Own =
+    Own { term: 4, lsn: 77, system_identifier: 99, timeline: 3, flags: flag::PG_UP, priority: 90, reserved: 0 };
 
 /// A kernel whose pulse thread has asked up to sequence 20, with a daemon that lives.
 fn asking(order: Order) -> Kernel {
@@ -71,7 +72,8 @@ fn a_pulse_goes_back_as_our_answer_with_every_field_of_ours() {
     assert!(told.age().0 < 5_000 * MS, "{told:?}");
     let expected = Pulse {
         vrid: 51,
-        priority: 10,
+        // What the daemon says now, not what it was configured to.
+        priority: 90,
         threshold: 3,
         flags: flag::PG_UP | flag::REFLECTION,
         interval_us: 10_000,

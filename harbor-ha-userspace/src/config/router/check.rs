@@ -6,6 +6,7 @@ use super::instance::instance;
 use super::settings::{Fifo, Group, Instance, Router, Settings};
 use super::shared::{self, Known};
 use crate::config::check::{self as pair, fits_socket};
+use crate::config::check_observe;
 use crate::config::reader::{Document, Entry, Section};
 use crate::config::suggest;
 use crate::config::values::{boolean, duration, line, path};
@@ -40,6 +41,9 @@ pub(in crate::config) fn settings<'a>(document: &'a Document<'a>) -> Option<Sett
     let names = Some(names).filter(|_| found.iter().all(Option::is_some));
     let groups = groups(document, names.as_deref(), known.as_ref());
     let instances = found.into_iter().collect::<Option<Vec<_>>>().filter(|instances| !instances.is_empty());
+    let vips = instances.iter().flatten().flat_map(|it| it.vips.iter().chain(&it.excluded_vips));
+    let vips: Vec<_> = vips.map(|vip| vip.address).collect();
+    let observe = check_observe::of_router(&document.section("observe"), &vips);
     Some(Settings {
         router: router?,
         instances: instances?,
@@ -47,6 +51,7 @@ pub(in crate::config) fn settings<'a>(document: &'a Document<'a>) -> Option<Sett
         trackers: trackers?,
         mail: mail?,
         realtime: realtime?,
+        observe: observe?,
     })
 }
 

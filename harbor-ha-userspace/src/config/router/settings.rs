@@ -2,7 +2,7 @@
 // size: one list of types
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -26,6 +26,8 @@ pub struct Settings {
     pub mail: Option<Mail>,
     /// `[realtime]`
     pub realtime: Realtime,
+    /// `[observe]`: where metrics and the status are served over HTTP; `None`: nowhere.
+    pub observe: Option<SocketAddr>,
 }
 
 /// What the instances share.

@@ -105,6 +105,16 @@ fn the_witness_of_the_example_can_be_uncommented_and_shows_the_defaults() {
 }
 
 #[test]
+fn the_cloud_of_the_example_can_be_uncommented_and_shows_the_defaults() {
+    let of_cloud = |wanted: &dyn Fn(&str) -> bool| uncommented_tables(|table, rest| table == "cloud" && wanted(rest));
+    let whole = parse(&of_cloud(&|_| true), &Fake::new()).unwrap();
+    let least = ["[cloud]", "havip", "peer_instance", "eip", "fence = "];
+    let without = of_cloud(&|line| least.iter().any(|key| line.starts_with(key)));
+    assert_eq!(whole, parse(&without, &Fake::new()).unwrap());
+    assert!(whole.cloud.unwrap().fence.is_on());
+}
+
+#[test]
 fn what_is_tracked_and_told_can_be_uncommented() {
     let host = Fake::new().file("/etc/harbor-ha/mail.password", 0o600, "x");
     let settings = parse(&uncommented_tables(|table, _| table != "witness"), &host).unwrap();

@@ -1,6 +1,7 @@
 //! VRRP without PostgreSQL: RFC 9568 §6.4, and RFC 3768 where it differs.
 
 use super::*;
+use crate::vrrp::{Event, InstanceId, Subject, What};
 
 fn is(node: &Node, state: VrrpState) -> bool {
     node.core.state == state
@@ -200,7 +201,12 @@ fn a_master_answers_a_weaker_advert_at_once_and_announces() {
     let mut node = master(rules(100));
     node.pass(ms(300));
     node.advert(99);
-    assert_eq!(node.did, [Action::Advert(Priority(100)), Action::Announce(5)]);
+    let told = Action::Notify(Event {
+        subject: Subject::Instance(InstanceId(0)),
+        what: What::LowerPriority,
+        priority: Priority(100),
+    });
+    assert_eq!(node.did, [Action::Advert(Priority(100)), Action::Announce(5), told]);
 }
 
 #[test]

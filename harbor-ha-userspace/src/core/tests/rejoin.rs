@@ -275,3 +275,15 @@ fn the_successor_of_a_node_that_resigned_starts_again_at_once() {
     node.pulse(flag::RESIGN | flag::FORMER, 1);
     assert!(node.did(&Action::Start { standby: false }), "{}", node.core.why);
 }
+
+#[test]
+fn a_standby_whose_promotion_broke_off_rejoins_a_primary_and_starts_as_a_standby_without_one() {
+    let rest = AtRest { standby_signal: true, promotion_broke_off: true, ..at_rest(1) };
+    let mut node = Node::new(Rules { postgres: true, start_wait: ms(500), ..rules(100) });
+    node.feed(Input::Link(true));
+    node.pulse(PRIMARY, 2);
+    node.news(Postgres::AtRest(rest));
+    assert!(node.did(&REJOIN) && !starts(&node.did));
+    let node = resting(rest);
+    assert!(node.did(&Action::Start { standby: true }));
+}

@@ -1,6 +1,5 @@
 //! From settings to the router's rules, and to what its adapters need.
 
-use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -10,12 +9,13 @@ use harbor_ha_ebpf::wire::vrrp::{Checksum as Form, auth};
 
 use super::desk::Spot;
 use super::engine::Speaker;
-use crate::config::router::settings::{self, Checksum, Instance, Settings, Tracked, VirtualAddress};
+use crate::config::router::settings::{Checksum, Instance, Settings, VirtualAddress};
 use crate::config::settings::VrrpVersion;
+use crate::daemon::tracking::Numbers;
 use crate::net::netlink::Place;
 use crate::vrrp::rules::{Announce, Base, DownAdverts, GroupRules, InstanceRules, Protocol};
-use crate::vrrp::track::{Track, TrackerKind, TrackerRules};
-use crate::vrrp::{InstanceId, Rules, TrackerId};
+use crate::vrrp::track::Track;
+use crate::vrrp::{InstanceId, Rules};
 
 /// Interfaces by name, each once, in the order in which the settings name them.
 #[derive(Debug, Default)]
@@ -45,78 +45,12 @@ impl Interfaces {
     }
 }
 
-/// The trackers, with the numbers that rules and watchers both use.
-#[derive(Debug, Default)]
-pub(super) struct Trackers {
-    /// Interfaces that are tracked, by name.
-    pub interfaces: BTreeMap<String, TrackerId>,
-    /// The first of `[[script]]`, in its order.
-    pub scripts: u16,
-    /// The first of `[[process]]`.
-    pub processes: u16,
-    /// The first of `[[file]]`.
-    pub files: u16,
-}
-
-impl Trackers {
-    pub fn of(settings: &Settings) -> Self {
-        let mut names: Vec<&String> = Vec::new();
-        let tracks = settings.instances.iter().map(|it| &it.track).chain(settings.groups.iter().map(|it| &it.track));
-        names.extend(tracks.flat_map(|track| track.interfaces.iter().map(|tracked| &tracked.name)));
-        names.extend(settings.instances.iter().filter(|it| it.track_primary).map(|it| &it.interface));
-        let mut interfaces = BTreeMap::new();
-        for name in names {
-            let next = TrackerId(interfaces.len() as u16);
-            interfaces.entry(name.clone()).or_insert(next);
-        }
-        let scripts = interfaces.len() as u16;
-        let processes = scripts + settings.trackers.scripts.len() as u16;
-        let files = processes + settings.trackers.processes.len() as u16;
-        Self { interfaces, scripts, processes, files }
-    }
-
-    fn rules(&self, settings: &Settings) -> Vec<TrackerRules> {
-        let mut interfaces: Vec<_> = self.interfaces.iter().collect();
-        interfaces.sort_by_key(|(_, id)| **id);
-        let interfaces = interfaces.into_iter().map(|(name, _)| (name, TrackerKind::Interface));
-        let settings = &settings.trackers;
-        let scripts = settings
-            .scripts
-            .iter()
-            .map(|it| (&it.name, TrackerKind::Script { rise: it.rise, fall: it.fall, init_fail: it.init_fail }));
-        let processes = settings
-            .processes
-            .iter()
-            .map(|it| (&it.name, TrackerKind::Process { quorum: it.quorum, quorum_max: it.quorum_max }));
-        let files = settings.files.iter().map(|it| (&it.name, TrackerKind::File { init: it.init.map(i64::from) }));
-        let all = interfaces.chain(scripts).chain(processes).chain(files);
-        all.map(|(name, kind)| TrackerRules { name: name.clone(), kind }).collect()
-    }
-
-    /// The uses that an instance or a group makes of them.
-    fn tracks(&self, settings: &Settings, track: &settings::Track) -> Vec<Track> {
-        let use_of = |tracker: TrackerId, tracked: &Tracked| Track {
-            tracker,
-            // The configuration allows no more than this.
-            weight: tracked.weight.clamp(-254, 254) as i16,
-            reverse: tracked.reverse,
-        };
-        let from = |first: u16, list: &[Tracked], names: Vec<&String>| -> Vec<Track> {
-            let of = |tracked: &Tracked| {
-                let place = names.iter().position(|name| **name == tracked.name)?;
-                Some(use_of(TrackerId(first + place as u16), tracked))
-            };
-            list.iter().filter_map(of).collect()
-        };
-        let all = &settings.trackers;
-        let interfaces = track.interfaces.iter();
-        let mut tracks: Vec<Track> =
-            interfaces.filter_map(|tracked| Some(use_of(*self.interfaces.get(&tracked.name)?, tracked))).collect();
-        tracks.extend(from(self.scripts, &track.scripts, all.scripts.iter().map(|it| &it.name).collect()));
-        tracks.extend(from(self.processes, &track.processes, all.processes.iter().map(|it| &it.name).collect()));
-        tracks.extend(from(self.files, &track.files, all.files.iter().map(|it| &it.name).collect()));
-        tracks
-    }
+/// The trackers by number.
+pub(super) fn numbers(settings: &Settings) -> Numbers {
+    let tracks = settings.instances.iter().map(|it| &it.track).chain(settings.groups.iter().map(|it| &it.track));
+    let named = tracks.flat_map(|track| track.interfaces.iter().map(|tracked| &tracked.name));
+    let own = settings.instances.iter().filter(|it| it.track_primary).map(|it| &it.interface);
+    Numbers::new(&settings.trackers, named.chain(own))
 }
 
 const fn nanos(duration: Duration) -> Nanos {
@@ -138,11 +72,11 @@ fn protocol(instance: &Instance) -> Protocol {
 
 /// The router's view of the settings; `sources` are those of the adverts, one for each instance.
 pub fn rules(settings: &Settings, sources: &[Ipv4Addr]) -> Rules {
-    let trackers = Trackers::of(settings);
+    let numbers = numbers(settings);
     let instances = settings.instances.iter().zip(sources).map(|(instance, &source)| {
         let announce = &instance.announce;
-        let mut tracks = trackers.tracks(settings, &instance.track);
-        let primary = trackers.interfaces.get(&instance.interface).copied();
+        let mut tracks = numbers.tracks(&settings.trackers, &instance.track);
+        let primary = numbers.interfaces.get(&instance.interface).copied();
         if let Some(tracker) = primary.filter(|_| instance.track_primary)
             && !tracks.iter().any(|track| track.tracker == tracker)
         {
@@ -176,7 +110,7 @@ pub fn rules(settings: &Settings, sources: &[Ipv4Addr]) -> Rules {
     let groups = settings.groups.iter().map(|group| GroupRules {
         name: group.name.clone(),
         instances: group.instances.iter().filter_map(id).map(|index| InstanceId(index as u16)).collect(),
-        tracks: trackers.tracks(settings, &group.track),
+        tracks: numbers.tracks(&settings.trackers, &group.track),
         tracking_weight: group.tracking_weight,
     });
     Rules {
@@ -184,7 +118,7 @@ pub fn rules(settings: &Settings, sources: &[Ipv4Addr]) -> Rules {
         delay_after_boot: nanos(settings.router.delay_after_boot),
         instances: instances.collect(),
         groups: groups.collect(),
-        trackers: trackers.rules(settings),
+        trackers: numbers.rules(&settings.trackers),
     }
 }
 

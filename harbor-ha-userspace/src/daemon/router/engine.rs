@@ -21,11 +21,13 @@ use nix::sys::time::TimeSpec;
 
 use super::desk::Desk;
 use super::{Bell, Message, status};
+use crate::daemon::outside::Others;
 use crate::daemon::repeated::Repeated;
 use crate::net::clock;
 use crate::net::garp::Garp;
 use crate::net::vrrp::{Batch, GROUP, Port};
-use crate::vrrp::{Action, Actions, Event, Heard, Input, InstanceId, Router, Said};
+use crate::observe::router::About;
+use crate::vrrp::{Action, Actions, Heard, Input, InstanceId, Router, Said};
 
 /// Without a deadline: a sign of life all the same.
 const IDLE: Nanos = Nanos::from_secs(1);
@@ -82,9 +84,9 @@ pub(super) struct Engine {
     pub places: Vec<Place>,
     pub speakers: Vec<Speaker>,
     pub up: Vec<Up>,
-    pub about: status::About,
+    pub about: About,
+    pub others: Others,
     desk: Arc<Desk>,
-    tell: Box<dyn Fn(&Event) + Send>,
     messages: Receiver<Message>,
     bell: Arc<Bell>,
     /// By interface and router id.
@@ -101,9 +103,9 @@ impl Engine {
         router: Router,
         places: Vec<Place>,
         speakers: Vec<Speaker>,
-        about: status::About,
+        about: About,
         desk: Arc<Desk>,
-        tell: Box<dyn Fn(&Event) + Send>,
+        others: Others,
         messages: Receiver<Message>,
         bell: Arc<Bell>,
     ) -> Self {
@@ -118,8 +120,8 @@ impl Engine {
             up: vec![Up::default(); speakers.len()],
             speakers,
             about,
+            others,
             desk,
-            tell,
             messages,
             bell,
             index,
@@ -220,7 +222,7 @@ impl Engine {
                     up.deferred = up.deferred.max(count);
                 }
             }
-            Action::Notify(event) => (self.tell)(&event),
+            Action::Notify(event) => (self.others.tell)(&event),
             Action::Report(report) => {
                 let name = &self.speakers[usize::from(report.instance.0)].name;
                 tracing::info!(instance = name, from = %report.from, to = %report.to, why = report.why, "state changed");

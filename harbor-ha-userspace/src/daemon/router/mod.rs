@@ -12,7 +12,6 @@
 mod build;
 mod desk;
 mod engine;
-mod outside;
 mod run;
 mod status;
 #[cfg(test)]
@@ -25,12 +24,12 @@ use std::sync::mpsc;
 
 use harbor_ha_ebpf::units::Nanos;
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use serde_json::Value;
 use tokio::sync::oneshot;
 
 pub use build::rules;
 pub use run::run;
 
+use crate::observe::router::Status;
 use crate::vrrp::{InstanceId, TrackValue, TrackerId};
 
 /// What the engine is told.
@@ -46,7 +45,7 @@ enum Message {
     /// Somebody took addresses away.
     Gone(InstanceId),
     /// How is it?
-    Status(oneshot::Sender<Value>),
+    Status(oneshot::Sender<Status>),
     /// End.
     Stop,
 }

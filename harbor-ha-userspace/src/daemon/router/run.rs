@@ -15,26 +15,26 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{interval, timeout};
 
-use super::build::{self, Interfaces, Trackers};
+use super::build::{self, Interfaces};
 use super::desk::{self, Clerk, Desk, Record};
 use super::engine::{Engine, Place};
-use super::outside::Outside;
-use super::status::About;
 use super::{Bell, Message, Teller};
 use crate::config::router::settings::Settings;
 use crate::daemon::build::{BuildError, lock};
 use crate::daemon::control::{self, Ask, Request};
+use crate::daemon::outside::{LAST_SCRIPTS, Outside, Wants};
 use crate::kernel::probe::{self, Capability};
 use crate::net::garp::Garp;
 use crate::net::netlink::Interface;
 use crate::net::vrrp::Port;
 use crate::net::{clock, realtime};
+use crate::notify::Kind;
+use crate::observe::http::{self, Looks};
+use crate::observe::router::{About, Status};
 use crate::vrrp::{InstanceId, Router};
 
 /// The addresses are off after this, or the kernel does not answer.
 const ADDRESSES_OFF: Duration = Duration::from_secs(5);
-/// What scripts of the end may take; keepalived gives them one second.
-const LAST_SCRIPTS: Duration = Duration::from_secs(5);
 /// Between two looks whether the engine turns; it does so once a second at least.
 const LOOK: Duration = Duration::from_secs(1);
 /// An engine that does not turn for so long hangs, and the service manager shall know.
@@ -67,7 +67,13 @@ pub async fn run(settings: Settings) -> Result<(), BuildError> {
     let bell = Arc::new(bell);
     let (messages, inbox) = mpsc::channel();
     let teller = Teller { messages, bell: Arc::clone(&bell) };
-    let outside = Outside::start(&settings, &Trackers::of(&settings), teller.clone())?;
+    let (outside, mut facts) = Outside::start(&wants(&settings))?;
+    let facts_to = teller.clone();
+    tokio::spawn(async move {
+        while let Some((tracker, value)) = facts.next().await {
+            facts_to.tell(Message::Tracked(tracker, value));
+        }
+    });
     let desk = Desk::new(settings.instances.len());
     let clerk = Clerk {
         desk: Arc::clone(&desk),
@@ -87,16 +93,17 @@ pub async fn run(settings: Settings) -> Result<(), BuildError> {
         realtime: String::new(),
         memory: memory(&settings),
     };
-    let tell = outside.tell(&settings);
+    let others = outside.others();
     let (priority, thread_desk) = (settings.realtime.priority, Arc::clone(&desk));
     let make = move |realtime| {
         let router = Router::new(rules, clock::now());
-        Engine::new(router, places, speakers, About { realtime, ..about }, thread_desk, tell, inbox, bell)
+        Engine::new(router, places, speakers, About { realtime, ..about }, thread_desk, others, inbox, bell)
     };
     let bell = Arc::clone(&teller.bell);
     let ended = start(priority, make).map_err(|source| BuildError::Socket { what: "the engine's thread", source })?;
     tracing::info!(router = router.name, instances = settings.instances.len(), "running");
-    let lost = serve(&mut asks, &teller, &bell, &indexes, ended).await;
+    let mut looks = looks(&settings);
+    let lost = serve(&mut asks, &mut looks, &teller, &bell, &indexes, ended).await;
     if lost.is_some() {
         // Nobody advertises them any more.
         for index in 0..settings.instances.len() {
@@ -112,9 +119,36 @@ pub async fn run(settings: Settings) -> Result<(), BuildError> {
     lost.map_or(Ok(()), |what| Err(BuildError::Lost(what)))
 }
 
+/// Those who want a snapshot over HTTP; nobody without `[observe]`. A router without metrics is better than none.
+fn looks(settings: &Settings) -> Looks<Status> {
+    let nobody = || tokio::sync::mpsc::channel(1).1;
+    settings.observe.map_or_else(nobody, |listen| {
+        http::start(listen).unwrap_or_else(|error| {
+            tracing::error!(%error, %listen, "no metrics");
+            nobody()
+        })
+    })
+}
+
+/// What is watched, and who is told.
+fn wants(settings: &Settings) -> Wants<'_> {
+    let instances = settings.instances.iter().map(|it| (Kind::Instance, it.name.as_str(), &it.notify));
+    let groups = settings.groups.iter().map(|it| (Kind::Group, it.name.as_str(), &it.notify));
+    Wants {
+        trackers: &settings.trackers,
+        numbers: build::numbers(settings),
+        receivers: instances.chain(groups).collect(),
+        script_user: settings.router.script_user.as_ref(),
+        fifo: settings.router.fifo.as_ref(),
+        mail: settings.mail.as_ref(),
+        router_id: settings.router.router_id.as_deref(),
+    }
+}
+
 /// Until the engine ends: by a signal, or by its own mistake, which is the answer then.
 async fn serve(
     asks: &mut tokio::sync::mpsc::Receiver<Ask>,
+    looks: &mut Looks<Status>,
     teller: &Teller,
     bell: &Bell,
     indexes: &[(String, u32)],
@@ -135,6 +169,10 @@ async fn serve(
             _ = interrupt.recv() => Signal::SIGINT,
             Some(ask) = asks.recv() => {
                 answer(ask, teller);
+                continue;
+            }
+            Some(look) = looks.recv() => {
+                teller.tell(Message::Status(look));
                 continue;
             }
             _ = look.tick() => {
@@ -160,7 +198,15 @@ async fn serve(
 
 fn answer(ask: Ask, teller: &Teller) {
     match ask.request {
-        Request::Status => teller.tell(Message::Status(ask.answer)),
+        Request::Status => {
+            let (answer, wait) = oneshot::channel();
+            teller.tell(Message::Status(answer));
+            tokio::spawn(async move {
+                let status = wait.await.map_err(|_| "the daemon is ending".to_owned());
+                let json = status.and_then(|status| serde_json::to_value(&status).map_err(|error| error.to_string()));
+                let _gone = ask.answer.send(json.unwrap_or_else(|error| json!({ "error": error })));
+            });
+        }
         other => {
             let text = format!("{other:?} is for a pair of nodes; this is a router of plain VRRP");
             // A client that left does not want it.

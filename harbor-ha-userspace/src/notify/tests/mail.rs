@@ -262,7 +262,7 @@ async fn a_server_that_refuses_for_now_is_asked_again_and_one_that_refuses_is_no
     let (port, mut seen) = Server { answers: Arc::new(vec!["550 never"].into()), ..Server::default() }.start().await;
     let refused = notifier(mail(port, Tls::None));
     refused.tell(&event("VI_1", State::Master, 100));
-    super::until("it is given up", || refused.missed().mails == 1).await;
+    super::until("it is given up", || refused.told().mails == 1).await;
     assert_eq!(starting(&lines(&mut seen), "MAIL").len(), 1);
 }
 
@@ -277,7 +277,7 @@ async fn a_server_that_says_nothing_keeps_nobody_from_going_on() {
         let state = if number % 2 == 0 { State::Backup } else { State::Master };
         notifier.tell(&event("VI_1", state, 100));
     }
-    assert_eq!(notifier.missed().mails, 1000 - 64, "the newest wait, the others are counted");
+    assert_eq!(notifier.told().mails, 1000 - 64, "the newest wait, the others are counted");
     notifier.stop(Duration::from_millis(10)).await;
 }
 

@@ -44,6 +44,7 @@ fn status() -> Status {
         rejects: Vec::new(),
         gate: None,
         strangers: 0,
+        outside: Default::default(),
         saved_wal: None,
     }
 }

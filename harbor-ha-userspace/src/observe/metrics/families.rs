@@ -11,7 +11,8 @@ use prometheus_client::metrics::MetricType;
 pub(super) const ALONE: [(&str, &str); 0] = [];
 
 /// Writes families, one after the other.
-pub(super) struct Families<'a>(pub DescriptorEncoder<'a>);
+#[derive(Debug)]
+pub struct Families<'a>(pub(super) DescriptorEncoder<'a>);
 
 impl Families<'_> {
     /// What goes up and down; `help` is a sentence.

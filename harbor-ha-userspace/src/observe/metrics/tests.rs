@@ -1,5 +1,7 @@
 //! The page as Prometheus reads it, of cores that went through something.
 
+mod router;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use harbor_ha_ebpf::records::{Detector, Lease, Order, Signs, Source, Stats, VerdictKind};
@@ -14,7 +16,10 @@ use crate::core::promotable::NotPromotable;
 use crate::core::rules::{Isolated, LeaseRules, Rules, SyncPolicy};
 use crate::core::snapshot::Takeover;
 use crate::core::{Actions, Adopted, Core, Done, Handover, Input, Postgres, Terms, Verdict};
+use crate::observe::outside::Facts;
 use crate::observe::status::{GateView, Heard, PulseCounters, RejectCount, SavedWal};
+use crate::vrrp::snapshot::TrackView;
+use crate::vrrp::track::Level;
 
 const NOW: Nanos = Nanos::from_secs(1000);
 
@@ -113,12 +118,13 @@ fn status(core: &Core) -> Status {
         rejects: crate::observe::status::rejects(Stats { reject_mac: 4, ..Stats::default() }),
         gate: Some(gate),
         strangers: 2,
+        outside: Default::default(),
         saved_wal: Some(SavedWal { path: "/s/lost-wal".into(), directories: 2, bytes: 48 << 20 }),
     }
 }
 
 /// Name and labels as in a query, and the value.
-fn scraped(status: Status) -> BTreeMap<String, f64> {
+fn scraped<S: Measured>(status: S) -> BTreeMap<String, f64> {
     let text = exposition(Arc::new(status)).unwrap();
     let scrape = Scrape::parse(text.lines().map(|line| Ok(line.to_owned()))).unwrap();
     let told = text.lines().filter(|line| !line.starts_with('#')).count();
@@ -260,12 +266,27 @@ fn the_manual_names_every_metric_and_neither_it_nor_an_alert_one_that_is_not() {
     });
     status.core.handover = Some(Handover { shut_ns: 1, peer_serves_ns: 2, ..Handover::default() });
     status.core.lag = Some(Lag { bytes: 1, since_ns: 1, limit: Some(2) });
+    let (name, level) = ("check".to_owned(), Level::Bad);
+    status.core.trackers =
+        vec![TrackView { name: name.clone(), level, weight: 0, reverse: false, adds: 0, stops: true }];
+    status.outside.facts = vec![Facts { tracker: name, facts: 1, failed: 1 }];
     let page = exposition(Arc::new(status)).unwrap();
     let told: BTreeSet<_> = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
     let manual = include_str!("../../../../docs/operations.md");
-    let section = manual.split("\n## Metrics\n").nth(1).expect("the section").split("\n## ").next().unwrap();
-    let documented: BTreeSet<_> = named(section).into_iter().filter(|name| *name != "harbor_ha_").collect();
+    let documented = documented_in(manual, "\n## Metrics\n");
     assert_eq!(documented, told);
-    let rules = named(include_str!("../../../../packaging/harbor-ha.rules.yml"));
+    let rules = rules_of("harbor-ha");
     assert!(rules.len() > 3 && rules.is_subset(&told), "{:?}", rules.difference(&told));
+}
+
+fn documented_in<'a>(manual: &'a str, heading: &str) -> BTreeSet<&'a str> {
+    let section = manual.split(heading).nth(1).expect("the section").split("\n## ").next().unwrap();
+    named(section).into_iter().filter(|name| *name != "harbor_ha_").collect()
+}
+
+/// The names that the alerts of a group use.
+fn rules_of(group: &str) -> BTreeSet<&'static str> {
+    let file = include_str!("../../../../packaging/harbor-ha.rules.yml");
+    let rest = file.split_once(&format!("- name: {group}\n")).expect("the group").1;
+    named(rest.split("- name: ").next().unwrap())
 }

@@ -94,6 +94,8 @@ impl<P: FnMut(RejoinStep)> Run<'_, P> {
             if self.journal.rewind_begun {
                 pg.restore_wal()?;
                 fault::point("rejoin.wal.restored");
+            } else {
+                pg.set_untaken_aside(&peer, local.newest_timeline()).await?;
             }
             pg.configure(self.journal.files_saved)?;
             self.start().await?;
@@ -201,7 +203,7 @@ impl<P: FnMut(RejoinStep)> Run<'_, P> {
         let pg = self.pg;
         let saved = match &self.journal.lost_wal {
             Some(saved) => saved.clone(),
-            None => pg.choose_lost_wal_dir(local.newest_timeline(), fork),
+            None => pg.choose_lost_wal_dir(&format!("{:08X}-{:016X}", local.newest_timeline(), fork.0)),
         };
         self.journal.lost_wal = Some(saved.clone());
         self.note()?;

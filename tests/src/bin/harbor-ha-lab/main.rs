@@ -46,7 +46,7 @@ enum Verb {
     Exec {
         #[command(flatten)]
         which: Which,
-        /// `a`, `b`, `c`, `sw`, or `w` of a witness.
+        /// `a`, `b`, `c`, `sw`, `w` of a witness, or `cloud`.
         host: String,
         /// The command and its arguments.
         #[arg(last = true, required = true)]
@@ -136,6 +136,9 @@ struct LabArguments {
     /// A third party on a host of its own.
     #[arg(long, value_enum, default_value = "none")]
     witness: Witness,
+    /// A host `cloud` with the double of Alibaba Cloud.
+    #[arg(long)]
+    cloud: bool,
     /// What a primary does that hears nobody, without a witness.
     #[arg(long, value_enum, default_value = "hold")]
     isolated: Isolated,
@@ -160,13 +163,27 @@ impl LabArguments {
                 words += &format!(" --{name} {value}");
             }
         }
+        if self.cloud {
+            words += " --cloud";
+        }
         words
     }
 
     fn options(self) -> Options {
-        let Self { profile, pulse, threshold, xdp: xdp_mode, witness, isolated, realtime } = self;
+        let Self { profile, pulse, threshold, xdp: xdp_mode, witness, cloud, isolated, realtime } = self;
         let realtime = realtime == "on";
-        Options { profile, pulse, threshold, daemon: true, xdp_mode, witness, isolated, realtime, ..Options::default() }
+        Options {
+            profile,
+            pulse,
+            threshold,
+            daemon: true,
+            xdp_mode,
+            witness,
+            cloud,
+            isolated,
+            realtime,
+            ..Options::default()
+        }
     }
 }
 
@@ -239,7 +256,7 @@ fn exec(which: &Which, host: &str, command: &[OsString]) -> Result<()> {
         Ok(side) => lab.node(side).place(),
         Err(_) => host::Place { netns: lab.state().netns(host), cgroup: None },
     };
-    place.enter().with_context(|| format!("`{host}` is none of a, b, c, sw, or the witness's w"))?;
+    place.enter().with_context(|| format!("`{host}` is none of a, b, c, sw, the witness's w, or cloud"))?;
     let (program, arguments) = command.split_first().context("no command")?;
     Err(Command::new(program).args(arguments).exec()).with_context(|| format!("cannot start {program:?}"))
 }

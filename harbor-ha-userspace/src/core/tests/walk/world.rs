@@ -360,7 +360,12 @@ impl World {
                 self.advert(i, priority);
                 return;
             }
-            Action::Announce(_) | Action::Withdraw | Action::Report(_) | Action::Tickle | Action::Reset(_) => return,
+            Action::Announce(_)
+            | Action::Withdraw
+            | Action::Report(_)
+            | Action::Notify(_)
+            | Action::Tickle
+            | Action::Reset(_) => return,
             // Without a lease nobody asks for these.
             Action::Order(_) | Action::ReadLease | Action::Prepare | Action::Witness(_) | Action::StorePause(_) => {
                 return;

@@ -1,27 +1,87 @@
-//! What is watched, and who is told: from settings to the rooms `health` and `notify`, and between their words and the
-//! router's.
+//! What is watched, and who is told: from settings to the rooms `health` and `notify`, and between their words and those
+//! of the machines. Shared by both forms.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::build::Trackers;
-use super::{Message, Teller};
-use crate::config::router::settings::{self, Account, MailTls, Matching, Settings};
-use crate::daemon::build::BuildError;
+use super::build::BuildError;
+use super::tracking::Numbers;
+use crate::config::router::settings::{self, Account, MailTls, Matching};
 use crate::health::{self, Watchers};
 use crate::notify::{self, Kind, Notifier, Receiver, Scripts};
+use crate::observe::outside::{Facts as FactCounts, Outside as Counts};
 use crate::program::{GRACE, Program, User};
 use crate::vrrp::{Event, Subject, TrackValue, TrackerId, What};
 
-/// Facts that may wait for the engine, which takes them at once.
+/// What scripts of the end may take; keepalived gives them one second.
+pub(super) const LAST_SCRIPTS: Duration = Duration::from_secs(5);
+/// Facts that may wait for whoever decides, who takes them at once.
 const FACTS: usize = 256;
+
+/// Everything that either form wants of the world outside.
+pub(super) struct Wants<'a> {
+    pub trackers: &'a settings::Trackers,
+    pub numbers: Numbers,
+    /// Instances and groups in the order of their ids, and what is told of each.
+    pub receivers: Vec<(Kind, &'a str, &'a settings::Notify)>,
+    pub script_user: Option<&'a Account>,
+    pub fifo: Option<&'a settings::Fifo>,
+    pub mail: Option<&'a settings::Mail>,
+    /// `None`: the host's name.
+    pub router_id: Option<&'a str>,
+}
 
 /// Watchers and receivers; the watchers end with it.
 pub(super) struct Outside {
     _watchers: Watchers,
     notifier: Arc<Notifier>,
+    instances: Vec<Arc<str>>,
+    groups: Vec<Arc<str>>,
+    tally: Arc<Tally>,
+}
+
+/// Whoever decides has these: to tell others, and to know what was told.
+pub(super) struct Others {
+    /// Hands an event on; waits for nobody.
+    pub tell: Box<dyn Fn(&Event) + Send + Sync>,
+    /// What was seen and told so far.
+    pub counts: Box<dyn Fn() -> Counts + Send + Sync>,
+}
+
+/// What the watchers see.
+pub(super) struct Facts {
+    seen: mpsc::Receiver<health::Fact>,
+    tally: Arc<Tally>,
+}
+
+/// Facts by tracker: a script's are its runs.
+#[derive(Debug)]
+struct Tally(Vec<(String, Numbered)>);
+
+#[derive(Debug, Default)]
+struct Numbered {
+    facts: AtomicU64,
+    failed: AtomicU64,
+}
+
+impl Facts {
+    /// The next one; `None` once nothing is watched. Cancel-safe.
+    pub async fn next(&mut self) -> Option<(TrackerId, TrackValue)> {
+        let fact = self.seen.recv().await?;
+        let value = match fact.value {
+            health::Value::Ok => TrackValue::Ok,
+            health::Value::Failed => TrackValue::Failed,
+            health::Value::Number(number) => TrackValue::Number(number),
+        };
+        if let Some((_, counts)) = self.tally.0.get(usize::from(fact.tracker.0)) {
+            counts.facts.fetch_add(1, Ordering::Relaxed);
+            counts.failed.fetch_add(u64::from(value == TrackValue::Failed), Ordering::Relaxed);
+        }
+        Some((TrackerId(fact.tracker.0), value))
+    }
 }
 
 impl Outside {
@@ -30,32 +90,33 @@ impl Outside {
     /// # Errors
     ///
     /// A user or a mail address that is none.
-    pub fn start(settings: &Settings, trackers: &Trackers, teller: Teller) -> Result<Self, BuildError> {
-        let users = Users::of(settings)?;
-        let notifier = Notifier::start(receivers(settings, &users)?)
+    pub fn start(wants: &Wants<'_>) -> Result<(Self, Facts), BuildError> {
+        let users = Users::of(wants)?;
+        let notifier = Notifier::start(receivers(wants, &users)?)
             .map_err(|error| BuildError::Outside { what: "mail".to_owned(), why: error.to_string() })?;
-        settings.trackers.files.iter().for_each(initialise);
-        let (facts, mut seen) = mpsc::channel(FACTS);
-        let watchers = Watchers::start(watched(settings, trackers, &users)?, &facts);
-        tokio::spawn(async move {
-            while let Some(fact) = seen.recv().await {
-                let value = match fact.value {
-                    health::Value::Ok => TrackValue::Ok,
-                    health::Value::Failed => TrackValue::Failed,
-                    health::Value::Number(number) => TrackValue::Number(number),
-                };
-                teller.tell(Message::Tracked(TrackerId(fact.tracker.0), value));
-            }
-        });
-        Ok(Self { _watchers: watchers, notifier: Arc::new(notifier) })
+        wants.trackers.files.iter().for_each(initialise);
+        let (facts, seen) = mpsc::channel(FACTS);
+        let watchers = Watchers::start(watched(wants, &users)?, &facts);
+        let names = wants.numbers.rules(wants.trackers).into_iter();
+        let tally = Arc::new(Tally(names.map(|tracker| (tracker.name, Numbered::default())).collect()));
+        let names = |kind: Kind| {
+            let of_kind = wants.receivers.iter().filter(|(known, ..)| *known == kind);
+            of_kind.map(|(_, name, _)| Arc::from(*name)).collect()
+        };
+        let (instances, groups) = (names(Kind::Instance), names(Kind::Group));
+        let ours =
+            Self { _watchers: watchers, notifier: Arc::new(notifier), instances, groups, tally: Arc::clone(&tally) };
+        Ok((ours, Facts { seen, tally }))
     }
 
-    /// Hands the router's events on; waits for nobody.
-    pub fn tell(&self, settings: &Settings) -> Box<dyn Fn(&Event) + Send> {
+    /// To tell others by, and to count.
+    pub fn others(&self) -> Others {
+        Others { tell: self.teller(), counts: self.counter() }
+    }
+
+    fn teller(&self) -> Box<dyn Fn(&Event) + Send + Sync> {
+        let (instances, groups) = (self.instances.clone(), self.groups.clone());
         let notifier = Arc::clone(&self.notifier);
-        let names = |names: Vec<&String>| names.into_iter().map(|name| Arc::from(name.as_str())).collect();
-        let instances: Vec<Arc<str>> = names(settings.instances.iter().map(|it| &it.name).collect());
-        let groups: Vec<Arc<str>> = names(settings.groups.iter().map(|it| &it.name).collect());
         Box::new(move |event| {
             let (kind, name) = match event.subject {
                 Subject::Instance(id) => (Kind::Instance, &instances[usize::from(id.0)]),
@@ -76,7 +137,28 @@ impl Outside {
         })
     }
 
-    /// Waits for what was told last, but no longer than `within`. The engine must have ended.
+    fn counter(&self) -> Box<dyn Fn() -> Counts + Send + Sync> {
+        let (notifier, tally) = (Arc::clone(&self.notifier), Arc::clone(&self.tally));
+        Box::new(move || {
+            let facts = tally.0.iter().map(|(name, counts)| FactCounts {
+                tracker: name.clone(),
+                facts: counts.facts.load(Ordering::Relaxed),
+                failed: counts.failed.load(Ordering::Relaxed),
+            });
+            let told = notifier.told();
+            Counts {
+                facts: facts.collect(),
+                scripts_ok: told.scripts_ok,
+                scripts_failed: told.scripts_failed,
+                scripts_replaced: told.replaced,
+                fifo_lines_dropped: told.fifo_lines,
+                mails_sent: told.mails_sent,
+                mails_lost: told.mails,
+            }
+        })
+    }
+
+    /// Waits for what was told last, but no longer than `within`. Whoever tells or counts must have ended.
     pub async fn stop(self, within: Duration) {
         match Arc::try_unwrap(self.notifier) {
             Ok(notifier) => notifier.stop(within).await,
@@ -91,8 +173,8 @@ struct Users {
 }
 
 impl Users {
-    fn of(settings: &Settings) -> Result<Self, BuildError> {
-        let usual = match &settings.router.script_user {
+    fn of(wants: &Wants<'_>) -> Result<Self, BuildError> {
+        let usual = match wants.script_user {
             Some(account) => find(account)?,
             None => User::usual(),
         };
@@ -122,8 +204,8 @@ fn find(account: &Account) -> Result<User, BuildError> {
     User::find(&text).map_err(|error| BuildError::Outside { what: format!("user `{text}`"), why: error.to_string() })
 }
 
-fn receivers(settings: &Settings, users: &Users) -> Result<notify::Settings, BuildError> {
-    let receiver = |kind, name: &str, notify: &settings::Notify| -> Result<Receiver, BuildError> {
+fn receivers(wants: &Wants<'_>, users: &Users) -> Result<notify::Settings, BuildError> {
+    let receiver = |&(kind, name, notify): &(Kind, &str, &settings::Notify)| -> Result<Receiver, BuildError> {
         let script = |run: &Option<settings::Run>| users.optional(run.as_ref(), notify.timeout);
         let scripts = Scripts {
             master: script(&notify.master)?,
@@ -136,14 +218,7 @@ fn receivers(settings: &Settings, users: &Users) -> Result<notify::Settings, Bui
         let name = name.to_owned();
         Ok(Receiver { kind, name, scripts, mail: notify.mail, priority_changes: notify.priority_changes })
     };
-    let mut all = Vec::new();
-    for instance in &settings.instances {
-        all.push(receiver(Kind::Instance, &instance.name, &instance.notify)?);
-    }
-    for group in &settings.groups {
-        all.push(receiver(Kind::Group, &group.name, &group.notify)?);
-    }
-    let fifo = match &settings.router.fifo {
+    let fifo = match wants.fifo {
         None => None,
         Some(fifo) => Some(notify::Fifo {
             path: fifo.path.clone(),
@@ -153,10 +228,10 @@ fn receivers(settings: &Settings, users: &Users) -> Result<notify::Settings, Bui
     };
     let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned());
     Ok(notify::Settings {
-        router_id: settings.router.router_id.clone().unwrap_or_else(|| host.unwrap_or_default()),
-        receivers: all,
+        router_id: wants.router_id.map_or_else(|| host.unwrap_or_default(), str::to_owned),
+        receivers: wants.receivers.iter().map(receiver).collect::<Result<_, _>>()?,
         fifo,
-        mail: settings.mail.as_ref().map(mail),
+        mail: wants.mail.map(mail),
     })
 }
 
@@ -182,11 +257,11 @@ fn mail(mail: &settings::Mail) -> notify::Mail {
     }
 }
 
-fn watched(settings: &Settings, trackers: &Trackers, users: &Users) -> Result<health::Settings, BuildError> {
+fn watched(wants: &Wants<'_>, users: &Users) -> Result<health::Settings, BuildError> {
     let numbered = |first: u16| (first..).map(health::TrackerId);
-    let all = &settings.trackers;
+    let (all, numbers) = (wants.trackers, &wants.numbers);
     let mut scripts = Vec::new();
-    for (script, tracker) in all.scripts.iter().zip(numbered(trackers.scripts)) {
+    for (script, tracker) in all.scripts.iter().zip(numbered(numbers.scripts)) {
         scripts.push(health::Script {
             tracker,
             name: script.name.clone(),
@@ -194,7 +269,7 @@ fn watched(settings: &Settings, trackers: &Trackers, users: &Users) -> Result<he
             interval: script.interval,
         });
     }
-    let processes = all.processes.iter().zip(numbered(trackers.processes)).map(|(process, tracker)| health::Process {
+    let processes = all.processes.iter().zip(numbered(numbers.processes)).map(|(process, tracker)| health::Process {
         tracker,
         process: process.process.clone(),
         arguments: process.arguments.clone(),
@@ -206,8 +281,8 @@ fn watched(settings: &Settings, trackers: &Trackers, users: &Users) -> Result<he
         fork_delay: process.fork_delay,
         terminate_delay: process.terminate_delay,
     });
-    let files = all.files.iter().zip(numbered(trackers.files));
-    let interfaces = trackers.interfaces.iter();
+    let files = all.files.iter().zip(numbered(numbers.files));
+    let interfaces = numbers.interfaces.iter();
     Ok(health::Settings {
         scripts,
         processes: processes.collect(),
