@@ -287,3 +287,22 @@ fn a_standby_whose_promotion_broke_off_rejoins_a_primary_and_starts_as_a_standby
     let node = resting(rest);
     assert!(node.did(&Action::Start { standby: true }));
 }
+
+#[test]
+fn one_that_runs_as_a_standby_is_stopped_for_its_rejoin_once_there_is_a_primary() {
+    let stops = |promotion_broke_off| {
+        let mut node = Node::new(Rules { postgres: true, start_wait: ms(500), ..rules(100) });
+        node.feed(Input::Link(true));
+        let facts = PgFacts { streaming: false, promotion_broke_off, ..standby(1) };
+        node.news(Postgres::Facts(facts.clone()));
+        let mut stopped = false;
+        for _ in 0..100 {
+            node.pulse(PRIMARY, 1);
+            node.news(Postgres::Facts(facts.clone()));
+            stopped |= node.pass(ms(200)).contains(&Action::Stop(StopMode::Fast));
+        }
+        stopped
+    };
+    assert!(stops(true));
+    assert!(!stops(false), "the primary did not say that it lacks the WAL");
+}
