@@ -10,7 +10,7 @@ use super::seconds;
 pub(super) fn write(families: &mut Families<'_>, status: &Status) -> fmt::Result {
     let Some(cloud) = &status.cloud else { return Ok(()) };
     families.single(
-        "havip_master_is_us",
+        "havip_held",
         "Whether the HaVip is with this node, by the last look that was answered.",
         cloud.master_is_us.map(u32::from),
     )?;

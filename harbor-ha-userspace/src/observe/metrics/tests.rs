@@ -205,7 +205,7 @@ fn a_standby_that_is_too_far_behind_is_seen_before_and_after_its_refusal() {
     assert_eq!(found["harbor_ha_replication_lag_bytes"], 25.0);
     assert_eq!(found["harbor_ha_replication_lag_limit_bytes"], 10.0);
     assert_eq!(found["harbor_ha_saved_wal_bytes"], 50_331_648.0);
-    assert_eq!(found["harbor_ha_havip_master_is_us"], 0.0);
+    assert_eq!(found["harbor_ha_havip_held"], 0.0);
     assert_eq!(found["harbor_ha_havip_alert"], 1.0);
     assert_eq!(found["harbor_ha_havip_seen_age_seconds"], 2.0);
     assert_eq!(found["harbor_ha_takeover_refused{reason=\"lag\"}"], 1.0);
