@@ -38,6 +38,16 @@ fn is_with(lab: &Lab, side: Side) {
     assert_eq!(lab.cloud().master(ids::HAVIP).unwrap().as_deref(), Some(instance(side)));
 }
 
+/// Kills a daemon, and waits until it is no more: the next one is started only then.
+fn kill_daemon(lab: &Lab, side: Side) {
+    lab.inject(Fault::Daemon, side).unwrap();
+    lab.wait("the daemon is gone", SOON, || {
+        ensure!(lab.node(side).daemons().is_empty(), "not yet");
+        Ok(())
+    })
+    .unwrap();
+}
+
 fn calls(lab: &Lab, from: Side, action: &str) -> Vec<Entry> {
     let own = lab.state().address(from);
     let mut all = lab.cloud().journal().unwrap();
@@ -184,7 +194,7 @@ fn a_dead_peer_is_fenced_once_bound_again_when_it_streams_and_not_fenced_within_
     lab.node(Side::B).request("switchover").unwrap();
     lab.wait_serving(Side::A, SOON).unwrap();
     is_with(&lab, Side::A);
-    lab.inject(Fault::Daemon, Side::B).unwrap();
+    kill_daemon(&lab, Side::B);
     lab.undo(Fault::Daemon, Side::B).unwrap();
     lab.wait_serving(Side::A, SOON).unwrap();
     lab.inject(Fault::Node, Side::A).unwrap();
@@ -242,7 +252,7 @@ fn no_key_is_in_what_a_daemon_logs_shows_or_writes() {
     }
     let lab = up(&["poll_interval = \"5s\"", "fence = [\"havip-unassociate\"]"]);
     // The next daemon of b says everything, its libraries too; it meets keys that are over, refusals and broken answers.
-    lab.inject(Fault::Daemon, Side::B).unwrap();
+    kill_daemon(&lab, Side::B);
     lab.node(Side::B).start_daemon_with(&["RUST_LOG=trace".into()]).unwrap();
     lab.wait_serving(Side::A, SOON).unwrap();
     lab.cloud().order("expire-tokens", &Value::Null).unwrap();
@@ -252,9 +262,10 @@ fn no_key_is_in_what_a_daemon_logs_shows_or_writes() {
     }
     lab.inject(Fault::Node, Side::A).unwrap();
     is_with(&lab, Side::B);
-    lab.wait("b has fenced", SOON, || {
+    lab.wait("b has tried to fence", SOON, || {
         let last = audit(&lab, Side::B).pop();
-        ensure!(last == words(&[("unassociate", "done")]).pop(), "{last:?}");
+        // One of the faults may have hit it.
+        ensure!(last.as_ref().is_some_and(|(what, how)| what == "unassociate" && how != "begun"), "{last:?}");
         Ok(())
     })
     .unwrap();

@@ -53,7 +53,8 @@ pub fn verb(arguments: Arguments) -> Result<()> {
     }
     let lab = Lab::up(&lab.options())?;
     if cloud_black_hole {
-        let every = cloud::Fault { service: None, action: None, times: None, after: false, kind: cloud::Kind::BlackHole };
+        let every =
+            cloud::Fault { service: None, action: None, times: None, after: false, kind: cloud::Kind::BlackHole };
         lab.cloud().fault(&every)?;
     }
     let outcome =
