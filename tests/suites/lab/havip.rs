@@ -1,6 +1,7 @@
 //! What the daemons make of the lab's cloud: that the HaVip followed, that it did not, and what is taken from a dead peer.
 
 use std::fs;
+use std::path::Path;
 
 use anyhow::{Result, bail, ensure};
 use harbor_ha_tests::cloud::journal::Entry;
@@ -38,11 +39,13 @@ fn is_with(lab: &Lab, side: Side) {
     assert_eq!(lab.cloud().master(ids::HAVIP).unwrap().as_deref(), Some(instance(side)));
 }
 
-/// Kills a daemon, and waits until it is no more: the next one is started only then.
+/// Kills a daemon, and waits until it is reaped: it has its lock until then, and the next one would not start.
 fn kill_daemon(lab: &Lab, side: Side) {
+    let before = lab.node(side).daemons();
     lab.inject(Fault::Daemon, side).unwrap();
     lab.wait("the daemon is gone", SOON, || {
-        ensure!(lab.node(side).daemons().is_empty(), "not yet");
+        let gone = before.iter().all(|pid| !Path::new(&format!("/proc/{pid}")).exists());
+        ensure!(gone, "not yet");
         Ok(())
     })
     .unwrap();
