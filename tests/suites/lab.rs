@@ -2,6 +2,8 @@
 
 #[path = "lab/cloud.rs"]
 mod cloud;
+#[path = "lab/havip.rs"]
+mod havip;
 #[path = "lab/hosts.rs"]
 mod hosts;
 #[path = "lab/lag.rs"]

@@ -54,13 +54,18 @@ use crate::config::settings::cloud::Cloud as Settings;
 const BURST: u32 = 20;
 const EVERY: Duration = Duration::from_secs(1);
 
-/// The cloud as one node sees it.
+/// The cloud as one node sees it. A clone shares everything but its patience.
+#[derive(Clone)]
 pub struct Cloud {
+    shared: Arc<Shared>,
+    /// How long a call may take, repetitions included.
+    patience: Duration,
+}
+
+struct Shared {
     settings: Settings,
     client: Client,
     metadata: Arc<Metadata>,
-    /// How long a call may take, repetitions included.
-    patience: Duration,
     region: OnceCell<String>,
     instance: OnceCell<String>,
     vswitch: OnceCell<String>,
@@ -95,15 +100,21 @@ impl Cloud {
         );
         let bucket = Bucket::new(BURST, EVERY);
         let client = Client::new(keeper, settings.connect_timeout, settings.timeout, pace, bucket)?;
-        Ok(Self {
+        let shared = Shared {
             settings: settings.clone(),
             client,
             metadata,
-            patience,
             region: OnceCell::new(),
             instance: OnceCell::new(),
             vswitch: OnceCell::new(),
-        })
+        };
+        Ok(Self { shared: Arc::new(shared), patience })
+    }
+
+    /// The same, for calls that may take another time.
+    #[must_use]
+    pub fn with_patience(&self, patience: Duration) -> Self {
+        Self { shared: Arc::clone(&self.shared), patience }
     }
 
     /// HaVips.
@@ -122,13 +133,13 @@ impl Cloud {
     }
 
     /// What was configured.
-    pub const fn settings(&self) -> &Settings {
-        &self.settings
+    pub fn settings(&self) -> &Settings {
+        &self.shared.settings
     }
 
     /// This instance's metadata.
     pub fn metadata(&self) -> &Metadata {
-        &self.metadata
+        &self.shared.metadata
     }
 
     /// Where the keys come from, in words.
@@ -136,7 +147,7 @@ impl Cloud {
     /// # Errors
     /// There are none.
     pub async fn keys_from(&self) -> Result<String, CredentialsError> {
-        self.client.keeper().current().await.map(|(_, from)| from.to_string())
+        self.shared.client.keeper().current().await.map(|(_, from)| from.to_string())
     }
 
     /// As configured, or as metadata tells.
@@ -144,11 +155,11 @@ impl Cloud {
     /// # Errors
     /// [`CloudError::Place`].
     pub async fn region(&self) -> Result<&str, CloudError> {
-        let learn = async || match &self.settings.region {
+        let learn = async || match &self.shared.settings.region {
             Some(region) => Ok(region.clone()),
-            None => self.metadata.region().await.map_err(|source| CloudError::Place { key: "region", source }),
+            None => self.shared.metadata.region().await.map_err(|source| CloudError::Place { key: "region", source }),
         };
-        self.region.get_or_try_init(learn).await.map(String::as_str)
+        self.shared.region.get_or_try_init(learn).await.map(String::as_str)
     }
 
     /// This node's instance, as configured or as metadata tells.
@@ -156,11 +167,13 @@ impl Cloud {
     /// # Errors
     /// [`CloudError::Place`].
     pub async fn instance(&self) -> Result<&str, CloudError> {
-        let learn = async || match &self.settings.instance {
+        let learn = async || match &self.shared.settings.instance {
             Some(instance) => Ok(instance.clone()),
-            None => self.metadata.instance().await.map_err(|source| CloudError::Place { key: "instance", source }),
+            None => {
+                self.shared.metadata.instance().await.map_err(|source| CloudError::Place { key: "instance", source })
+            }
         };
-        self.instance.get_or_try_init(learn).await.map(String::as_str)
+        self.shared.instance.get_or_try_init(learn).await.map(String::as_str)
     }
 
     /// The vSwitch of this pair, as configured or as metadata tells.
@@ -168,11 +181,11 @@ impl Cloud {
     /// # Errors
     /// [`CloudError::Place`].
     pub async fn vswitch(&self) -> Result<&str, CloudError> {
-        let learn = async || match &self.settings.vswitch {
+        let learn = async || match &self.shared.settings.vswitch {
             Some(vswitch) => Ok(vswitch.clone()),
-            None => self.metadata.vswitch().await.map_err(|source| CloudError::Place { key: "vswitch", source }),
+            None => self.shared.metadata.vswitch().await.map_err(|source| CloudError::Place { key: "vswitch", source }),
         };
-        self.vswitch.get_or_try_init(learn).await.map(String::as_str)
+        self.shared.vswitch.get_or_try_init(learn).await.map(String::as_str)
     }
 
     /// The HaVip of this pair: by its id, or by the address in the vSwitch. `None`: there is none.
@@ -180,16 +193,16 @@ impl Cloud {
     /// # Errors
     /// It could not be looked up.
     pub async fn our_havip(&self) -> Result<Option<HaVip>, CloudError> {
-        match &self.settings.havip {
+        match &self.shared.settings.havip {
             Some(id) => self.havip().describe(id).await,
-            None => self.havip().find(self.vswitch().await?, self.settings.address).await,
+            None => self.havip().find(self.vswitch().await?, self.shared.settings.address).await,
         }
     }
 
     async fn endpoint(&self, service: Service) -> Result<Endpoint, CloudError> {
         let configured = match service {
-            Service::Vpc => &self.settings.vpc_endpoint,
-            Service::Ecs => &self.settings.ecs_endpoint,
+            Service::Vpc => &self.shared.settings.vpc_endpoint,
+            Service::Ecs => &self.shared.settings.ecs_endpoint,
         };
         match configured {
             Some(endpoint) => Ok(endpoint.clone()),
@@ -198,7 +211,7 @@ impl Cloud {
     }
 
     async fn call(&self, call: Call) -> Result<Value, CloudError> {
-        self.client.call(&self.endpoint(call.service).await?, &call, self.patience).await
+        self.shared.client.call(&self.endpoint(call.service).await?, &call, self.patience).await
     }
 
     /// A call that names the region, as all but two do.

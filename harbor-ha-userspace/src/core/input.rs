@@ -50,6 +50,8 @@ pub enum Input {
     Lease(Nanos),
     /// What the peer's PostgreSQL says of itself; `None`: it does not answer.
     PeerPostgres(Option<PgFacts>),
+    /// Somebody who follows announcements (a HaVip) did not follow: say them again.
+    Unfollowed,
     /// An action ended.
     Done(Done),
     /// An operator, or the system, wants something.

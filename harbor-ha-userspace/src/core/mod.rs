@@ -325,6 +325,9 @@ impl Core {
             }
             Input::PeerWal { timeline, lsn } => self.peer.reached(timeline, lsn),
             Input::Lease(until) => self.lease_read(now, until),
+            // Whoever asks may not know yet that this node serves no more.
+            Input::Unfollowed if self.serving => out.push(Action::Announce(self.rules.announce_repeat)),
+            Input::Unfollowed => {}
             Input::Done(Done::Ordered { order, promise_until }) => self.ordered(order, promise_until),
             Input::Done(Done::Witness { call, asked, answer }) => self.witnessed(now, call, asked, answer, out),
             Input::Done(Done::StoreTerms(result)) => self.stored(now, result),

@@ -6,6 +6,7 @@
 //!   link ────inputs─►│  loop: core.handle()   ├─► perform: sockets, netlink, pulse thread
 //!   tasks ───inputs─►│                        │            └ tasks on PostgreSQL ─inputs─►
 //!   watchers ─facts──►│                        │            └ notifier: scripts, mail
+//!   cloud ───inputs─►│                        │            (HaVip, fencing: told the latest, waited for by nobody)
 //!   control ─asks───►└────────────────────────┘
 //! ```
 //!
@@ -14,6 +15,7 @@
 
 mod audit;
 mod build;
+mod cloud;
 mod control;
 mod monitor;
 mod outside;

@@ -49,6 +49,8 @@ pub(super) struct Others {
     pub tell: Box<dyn Fn(&Event) + Send + Sync>,
     /// What was seen and told so far.
     pub counts: Box<dyn Fn() -> Counts + Send + Sync>,
+    /// Mails of a HaVip that did not follow (`true`), or did after all.
+    pub alarm: Arc<dyn Fn(bool) + Send + Sync>,
 }
 
 /// What the watchers see.
@@ -111,7 +113,18 @@ impl Outside {
 
     /// To tell others by, and to count.
     pub fn others(&self) -> Others {
-        Others { tell: self.teller(), counts: self.counter() }
+        Others { tell: self.teller(), counts: self.counter(), alarm: self.alarm() }
+    }
+
+    fn alarm(&self) -> Arc<dyn Fn(bool) + Send + Sync> {
+        let (instances, notifier) = (self.instances.clone(), Arc::downgrade(&self.notifier));
+        Arc::new(move |astray| {
+            let state = if astray { notify::State::HaVipAstray } else { notify::State::HaVipFollowed };
+            // Tasks have this, and end some time after the loop: it must not keep the notifier.
+            if let Some((notifier, name)) = notifier.upgrade().zip(instances.first()) {
+                notifier.tell(&notify::Event { kind: Kind::Instance, name: Arc::clone(name), state, priority: 0 });
+            }
+        })
     }
 
     fn teller(&self) -> Box<dyn Fn(&Event) + Send + Sync> {

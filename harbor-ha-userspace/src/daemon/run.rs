@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::audit::{self, Audit};
 use super::build::{self, BuildError, Parts};
+use super::cloud::Beside;
 use super::control::{self, Ask, Request};
 use super::monitor;
 use super::outside::{LAST_SCRIPTS, Outside};
@@ -62,8 +63,9 @@ pub async fn run(settings: Settings) -> Result<(), BuildError> {
     tokio::spawn(parts.interface.clone().watch(settings.node.address, vips, watch));
     let mut lost = None;
     let others = outside.others();
+    let inputs_of_cloud = inputs.clone();
     let mut performer = Performer::new(settings.clone(), inputs, look, others.tell);
-    let counts = others.counts;
+    let (counts, cloud) = (others.counts, Beside::start(&settings, &inputs_of_cloud, others.alarm));
     let adopted = Adopted { order: parts.adopted_order, paused: parts.pause_file.is_set(), forgotten: parts.forgotten };
     let core = Core::new(build::rules(&settings), parts.terms, adopted, clock::now());
     let mut core = core.tracking(build::tracking(&settings));
@@ -142,14 +144,14 @@ pub async fn run(settings: Settings) -> Result<(), BuildError> {
                 Some((tracker, value)) = facts.next() => Input::Tracked { tracker, value },
                 _ = terminate.recv() => terminated(Signal::SIGTERM),
                 _ = interrupt.recv() => terminated(Signal::SIGINT),
-                Some(ask) = asks.recv() => match answer(ask, &core, &parts, &settings, counts()) {
+                Some(ask) = asks.recv() => match answer(ask, &core, &parts, &settings, (counts(), &cloud)) {
                     Some(command) => Input::Command(command),
                     // However many ask: what is due is done between two of them.
                     None => Input::Wake,
                 },
                 Some(look) = looks.recv() => {
                     // Whoever asked may have left.
-                    let _gone = look.send(status(&core, &parts, &settings, counts()));
+                    let _gone = look.send(status(&core, &parts, &settings, (counts(), &cloud)));
                     Input::Wake
                 }
                 () = sleep_until(Instant::now() + wake) => Input::Wake,
@@ -161,13 +163,17 @@ pub async fn run(settings: Settings) -> Result<(), BuildError> {
             tracing::trace!(?action, "action");
             performer.perform(&mut parts, action).await;
         }
+        // After the actions: what it leads to is not theirs to wait for.
+        if let Some(cloud) = &cloud {
+            cloud.tell(core.tells_cloud());
+        }
     }
     notify(&[NotifyState::Stopping]);
     // Sends the last word of the pulses.
     drop(parts.pulses.take());
     let _gone = std::fs::remove_file(&socket);
     // The peer serves already: only the scripts of the end are waited for.
-    drop((performer, counts));
+    drop((performer, counts, cloud));
     outside.stop(LAST_SCRIPTS).await;
     tracing::info!("ended");
     lost.map_or(Ok(()), |what| Err(BuildError::Lost(what)))
@@ -259,11 +265,11 @@ fn notify(states: &[NotifyState<'_>]) {
 }
 
 /// Answers; a request that is a command comes back.
-fn answer(ask: Ask, core: &Core, parts: &Parts, settings: &Settings, counts: Counts) -> Option<Command> {
+fn answer(ask: Ask, core: &Core, parts: &Parts, settings: &Settings, beside: Besides<'_>) -> Option<Command> {
     let accepted = serde_json::json!({"accepted": true});
     let (answer, command) = match ask.request {
         Request::Status => {
-            let status = serde_json::to_value(status(core, parts, settings, counts));
+            let status = serde_json::to_value(status(core, parts, settings, beside));
             (status.unwrap_or_else(|error| serde_json::json!({"error": error.to_string()})), None)
         }
         Request::Switchover => (accepted, Some(Command::Switchover)),
@@ -303,7 +309,10 @@ fn saved_wal(pg: &Pg) -> Option<SavedWal> {
     found.inspect_err(|error| tracing::warn!(%error, "what rejoins have saved of WAL cannot be read")).ok()
 }
 
-fn status(core: &Core, parts: &Parts, settings: &Settings, outside: Counts) -> Status {
+/// What is not the loop's own.
+type Besides<'a> = (Counts, &'a Option<Beside>);
+
+fn status(core: &Core, parts: &Parts, settings: &Settings, (outside, cloud): Besides<'_>) -> Status {
     let now = clock::now();
     let heard = |source| match parts.maps.detector(PEER, source) {
         Ok(detector) => Heard::new(&detector, now.0),
@@ -328,6 +337,7 @@ fn status(core: &Core, parts: &Parts, settings: &Settings, outside: Counts) -> S
         gate: settings.lease.as_ref().and(settings.postgres.as_ref()).and_then(|_| gate(parts, now)),
         strangers: parts.maps.strangers().map_or(0, |stats| stats.reject_source),
         outside,
+        cloud: cloud.as_ref().map(Beside::view),
         saved_wal: parts.pg.as_ref().and_then(saved_wal),
     }
 }

@@ -21,6 +21,10 @@ use super::{Done, Event, Kind, State};
 /// often fails; one that is minutes old helps nobody.
 const PAUSES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(15)];
 
+/// Of a HaVip that stays away.
+const ASTRAY: &str = "This node serves, and the HaVip of its address is not with it: clients may not reach it. It goes on \
+announcing. Run `harbor-ha havip show` and `harbor-ha havip verify` on this node; docs/operations.md says more.";
+
 /// Where mails go, and how.
 #[derive(Clone, Debug)]
 pub struct Mail {
@@ -167,10 +171,23 @@ impl Sender {
         if *state == State::Fault && !self.faults {
             return None;
         }
+        let havip = match state {
+            State::HaVipAstray => Some(("HaVip did not follow", ASTRAY)),
+            State::HaVipFollowed => Some(("HaVip has followed", "The HaVip is with this node again.")),
+            _ => None,
+        };
+        if let Some((headline, body)) = havip {
+            // Each is told once already, and none is a state.
+            return Some((format!("[{}] VRRP Instance {name} - {headline}", self.router_id), body.to_owned()));
+        }
         let headline = match state {
             State::Master | State::Backup | State::Fault => format!("Entering {state} state"),
             State::Stop => "Stopping".to_owned(),
-            State::LowerPriority | State::MasterPriority | State::BackupPriority => return None,
+            State::LowerPriority
+            | State::MasterPriority
+            | State::BackupPriority
+            | State::HaVipAstray
+            | State::HaVipFollowed => return None,
         };
         let known = self.last.iter_mut().find(|(other_kind, other, _)| other_kind == kind && other == name);
         match known {

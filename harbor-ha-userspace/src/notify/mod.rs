@@ -69,6 +69,10 @@ pub enum State {
     MasterPriority,
     /// A backup's priority has changed. No change of state; for the FIFO only.
     BackupPriority,
+    /// A master whose HaVip did not follow it. No change of state; for mail only.
+    HaVipAstray,
+    /// It has followed, after that. For mail only.
+    HaVipFollowed,
 }
 
 /// One thing that happened.
@@ -203,8 +207,10 @@ impl Notifier {
     /// Tells everyone; returns at once, whatever they are doing.
     pub fn tell(&self, event: &Event) {
         let key = (event.kind, event.name.to_string());
+        // keepalived has no word for it that its scripts and readers of the FIFO would know.
+        let mail_only = matches!(event.state, State::HaVipAstray | State::HaVipFollowed);
         let priority = matches!(event.state, State::MasterPriority | State::BackupPriority);
-        if let Some(mailbox) = self.scripts.get(&key).filter(|_| !priority) {
+        if let Some(mailbox) = self.scripts.get(&key).filter(|_| !priority && !mail_only) {
             for skipped in mailbox.put(event.clone()) {
                 tracing::warn!(
                     instance = %skipped.name, skipped = %skipped.state, newer = %event.state,
@@ -213,6 +219,7 @@ impl Notifier {
             }
         }
         if let Some(mailbox) = &self.fifo
+            && !mail_only
             && !(priority && self.silent_priority.contains(&key))
             && !mailbox.put(event.clone()).is_empty()
         {
@@ -310,6 +317,8 @@ impl fmt::Display for State {
             Self::LowerPriority => "MASTER_RX_LOWER_PRI",
             Self::MasterPriority => "MASTER_PRIORITY",
             Self::BackupPriority => "BACKUP_PRIORITY",
+            Self::HaVipAstray => "HAVIP_ASTRAY",
+            Self::HaVipFollowed => "HAVIP_FOLLOWED",
         })
     }
 }

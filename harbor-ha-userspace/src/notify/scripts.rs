@@ -53,7 +53,7 @@ impl Scripts {
             State::Fault => (&self.fault, &self.all),
             State::Stop => (&self.stop, &self.all),
             State::LowerPriority => (&self.lower_priority, &None),
-            State::MasterPriority | State::BackupPriority => (&None, &None),
+            State::MasterPriority | State::BackupPriority | State::HaVipAstray | State::HaVipFollowed => (&None, &None),
         };
         let four = || {
             let Event { kind, name, state, priority } = event;

@@ -4,6 +4,7 @@
 //! does nothing for it. What never happened is there as 0: an alert on something absent never fires. What this node
 //! does not have (a lease without pulses, a PostgreSQL that does not answer) is left out.
 
+mod cloud;
 mod families;
 mod heartbeats;
 mod node;
@@ -45,7 +46,8 @@ impl Measured for Status {
         service::write(families, self)?;
         heartbeats::write(families, self)?;
         postgres::write(families, self)?;
-        outside::of_pair(families, self)
+        outside::of_pair(families, self)?;
+        cloud::write(families, self)
     }
 }
 

@@ -1,5 +1,6 @@
 //! What people and programs see of a running daemon.
 
+pub mod cloud;
 pub mod http;
 mod lease;
 pub mod metrics;

@@ -8,6 +8,7 @@ use harbor_ha_ebpf::records::{Detector, GateStats, JITTER_SLOTS, Lease, Order, S
 use harbor_ha_ebpf::units::Nanos;
 use serde::Serialize;
 
+use super::cloud::Cloud;
 use super::outside::Outside;
 use crate::core::snapshot::Snapshot;
 
@@ -45,6 +46,8 @@ pub struct Status {
     pub strangers: u64,
     /// What was seen of the things that are tracked, and what was told to others.
     pub outside: Outside,
+    /// The HaVip; `None` without `[cloud]`.
+    pub cloud: Option<Cloud>,
     /// WAL that rejoins have put aside; `None` without a PostgreSQL, or when it cannot be read.
     pub saved_wal: Option<SavedWal>,
 }

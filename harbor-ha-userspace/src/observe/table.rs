@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
+use super::cloud;
 use super::lease;
 use super::words::{self, age, size};
 
@@ -59,6 +60,9 @@ pub fn render(status: &Value, width: Option<usize>) -> String {
         line("postgresql", postgresql(postgres));
     }
     if let Some((name, text)) = lag(&status["lag"], now) {
+        line(name, text);
+    }
+    for (name, text) in cloud::lines(&status["cloud"], now) {
         line(name, text);
     }
     if let Some((name, text)) = saved_wal(&status["saved_wal"]) {

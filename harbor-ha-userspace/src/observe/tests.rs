@@ -185,6 +185,30 @@ fn saved_wal_is_told_of_when_there_is_some() {
 }
 
 #[test]
+fn a_havip_says_where_it_is_and_is_loud_when_that_is_wrong() {
+    let with_cloud = |cloud: Value| {
+        let mut status = primary();
+        status["now_ns"] = json!(60_000_000_000_u64);
+        status["cloud"] = cloud;
+        status["cloud"]["seen_ns"] = json!(58_000_000_000_u64);
+        render(&status, None)
+    };
+    let well = json!({"master": "i-1", "master_is_us": true, "agrees": true});
+    assert_eq!(line(&with_cloud(well), "havip"), "havip        with this node (i-1), seen 2.0 s ago");
+    let parted = json!({"master": "i-1", "master_is_us": false, "agrees": false, "fence": "stop: done"});
+    let text = with_cloud(parted);
+    assert_eq!(line(&text, "havip"), "havip        with i-1, seen 2.0 s ago; NOT with the node that serves");
+    assert_eq!(line(&text, "fencing"), "fencing      stop: done");
+    let astray =
+        json!({"master": null, "master_is_us": false, "agrees": false, "alert": "it stays", "trouble": "no key"});
+    let text = with_cloud(astray);
+    assert_eq!(
+        line(&text, "HAVIP"),
+        "HAVIP        it stays; with nobody, seen 2.0 s ago; the last look failed: no key"
+    );
+}
+
+#[test]
 fn a_peer_whose_kernel_never_answers_is_loud() {
     let with_answers = |answers: Value| {
         let mut status = primary();

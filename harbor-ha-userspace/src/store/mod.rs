@@ -1,4 +1,5 @@
-//! What outlives the daemon: written whole, synced, renamed into place.
+//! What outlives the daemon: written whole, synced, renamed into place; an audit is only added to.
 
+pub mod fence;
 pub mod pause;
 pub mod term;

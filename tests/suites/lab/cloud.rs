@@ -93,9 +93,22 @@ fn a_takeover_moves_the_havip() {
     lab.wait("the HaVip is with a", SOON, || master_is(&lab, Side::A)).unwrap();
     lab.inject(Fault::Node, Side::A).unwrap();
     lab.wait("the HaVip is with b", SOON, || master_is(&lab, Side::B)).unwrap();
+    lab.wait("b has seen it", SOON, || {
+        let status = lab.node(Side::B).status()?;
+        ensure!(status.is("/cloud/master_is_us") && status.is("/cloud/agrees"), "{}", status.0["cloud"]);
+        Ok(())
+    })
+    .unwrap();
     lab.undo(Fault::Node, Side::A).unwrap();
     lab.wait_serving(Side::B, SOON).unwrap();
     master_is(&lab, Side::B).unwrap();
+    lab.wait("a, its standby, sees that it is where it should be", SOON, || {
+        let status = lab.node(Side::A).status()?;
+        let seen = (status.text("/cloud/master"), status.is("/cloud/agrees"), status.is("/cloud/master_is_us"));
+        ensure!(seen == (instance(Side::B), true, false), "{}", status.0["cloud"]);
+        Ok(())
+    })
+    .unwrap();
     let heard = heard(&lab);
     assert!(heard.iter().all(|(from, outcome)| from.is_some() && outcome != "not-bound"), "{heard:?}");
     let moves = heard.iter().filter(|(_, outcome)| outcome == "moved").count();

@@ -49,6 +49,26 @@ pub enum Cause {
     Agreed,
 }
 
+impl Cause {
+    /// From [`crate::core::snapshot::Takeover::why`]. What is not known to be a death is none.
+    pub fn of(why: &str) -> Self {
+        match why {
+            "silence" => Self::Silence,
+            "hung" => Self::Hung,
+            _ => Self::Agreed,
+        }
+    }
+
+    /// In a word, for the audit.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Silence => "silence",
+            Self::Hung => "hung",
+            Self::Agreed => "agreed",
+        }
+    }
+}
+
 /// The case in which fencing is thought of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Case {

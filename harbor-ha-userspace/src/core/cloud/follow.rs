@@ -72,16 +72,18 @@ pub struct Follow {
 }
 
 impl Follow {
-    /// Nobody serves yet.
+    /// Nobody serves yet; who has it is looked at once.
     pub const fn new(rules: Rules) -> Self {
-        Self { rules, state: State::Idle, asked: false, next: Nanos(u64::MAX) }
+        Self { rules, state: State::Idle, asked: false, next: Nanos(0) }
     }
 
     /// This node serves from now on, or does no more. Said again while it is so, it changes nothing.
     pub fn serves(&mut self, now: Nanos, serves: bool) {
         match (self.state, serves) {
             (State::Idle, true) => self.doubt(now),
-            (State::Doubt { .. } | State::Settled, false) => (self.state, self.next) = (State::Idle, Nanos(u64::MAX)),
+            (State::Doubt { .. } | State::Settled, false) => {
+                (self.state, self.next) = (State::Idle, now.after(self.rules.look))
+            }
             (State::Idle, false) | (State::Doubt { .. } | State::Settled, true) => {}
         }
     }
@@ -96,12 +98,20 @@ impl Follow {
         }
     }
 
+    /// The peer began to serve, or does no more: a node that does not serve itself looks soon whether the HaVip agrees.
+    pub fn peer_changed(&mut self, now: Nanos) {
+        if self.state == State::Idle {
+            self.next = self.next.min(now.after(self.rules.look));
+        }
+    }
+
     /// The answer to a look that was asked for at `asked`.
     pub fn saw(&mut self, now: Nanos, asked: Nanos, master: Master) -> Vec<Do> {
         self.asked = false;
         let mut todo = Vec::new();
         match (self.state, master) {
-            (State::Idle, _) => {}
+            // The other one's affair: it is only looked at.
+            (State::Idle, _) => self.next = now.after(self.rules.poll),
             // From before this node served: who had it then says nothing of now.
             (State::Doubt { since, .. }, _) if asked < since => self.next = now,
             (State::Doubt { since, alerted }, Master::Own) => {
@@ -131,7 +141,7 @@ impl Follow {
 
     /// What is due at `now`.
     pub fn wake(&mut self, now: Nanos) -> Vec<Do> {
-        if self.asked || self.state == State::Idle || now < self.next {
+        if self.asked || now < self.next {
             return Vec::new();
         }
         self.asked = true;
@@ -140,10 +150,7 @@ impl Follow {
 
     /// When to wake it; `None`: not before something is told.
     pub const fn next(&self) -> Option<Nanos> {
-        match (self.state, self.asked) {
-            (State::Idle, _) | (_, true) => None,
-            (State::Doubt { .. } | State::Settled, false) => Some(self.next),
-        }
+        if self.asked { None } else { Some(self.next) }
     }
 
     /// Whether this node is the master; `None`: it does not serve.
@@ -195,12 +202,14 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_does_not_serve_asks_nothing() {
+    fn a_node_that_does_not_serve_looks_now_and_then_and_says_nothing() {
         let mut follow = Follow::new(RULES);
-        assert_eq!((follow.next(), follow.wake(at(100)), follow.followed()), (None, vec![], None));
-        follow.suspect(at(100));
-        assert_eq!(follow.next(), None);
+        assert_eq!((follow.wake(at(100)), follow.followed()), (vec![Do::Look], None));
         assert_eq!(follow.saw(at(101), at(100), other()), []);
+        follow.suspect(at(102));
+        assert_eq!(follow.next(), Some(at(161)), "nothing of it is this node's");
+        follow.peer_changed(at(103));
+        assert_eq!((follow.next(), follow.wake(at(104))), (Some(at(104)), vec![Do::Look]));
     }
 
     #[test]

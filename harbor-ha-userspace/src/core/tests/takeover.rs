@@ -352,3 +352,20 @@ fn a_primary_that_starts_after_its_peer_died_asks_the_peers_postgresql_before_it
     node.feed(Input::PeerPostgres(Some(primary(2))));
     assert!(node.did(&Action::Stop(StopMode::Fast)), "{:?}", node.did);
 }
+
+#[test]
+fn an_announcement_that_nobody_followed_is_said_again_only_by_the_node_that_serves() {
+    use crate::core::cloud::fence::Cause;
+
+    let mut node = Node::standby();
+    let told = node.core.tells_cloud();
+    assert!(!told.serves && told.peer_serves && told.takeover.is_none());
+    assert_eq!(node.feed(Input::Unfollowed), []);
+    node.dead();
+    node.promoted();
+    node.served();
+    let told = node.core.tells_cloud();
+    assert!(told.serves && told.rightful && !told.peer_heard && !told.peer_serves);
+    assert_eq!(told.takeover.map(|(_, cause)| cause), Some(Cause::Silence));
+    assert_eq!(node.feed(Input::Unfollowed), [Action::Announce(5)]);
+}

@@ -191,6 +191,27 @@ async fn a_mail_is_worded_as_keepalived_does() {
 }
 
 #[tokio::test]
+async fn a_havip_that_stays_away_is_told_each_time_and_hides_no_state() {
+    let (port, mut seen) = Server::default().start().await;
+    let notifier = notifier(Mail { faults: false, ..mail(port, Tls::None) });
+    for state in
+        [State::Master, State::HaVipAstray, State::HaVipFollowed, State::HaVipAstray, State::Master, State::Stop]
+    {
+        notifier.tell(&event("VI_1", state, 100));
+    }
+    notifier.tell(&event("VI_2", State::HaVipAstray, 100));
+    notifier.stop(LONG).await;
+    let subjects = [
+        "Subject: [router] VRRP Instance VI_1 - Entering MASTER state",
+        "Subject: [router] VRRP Instance VI_1 - HaVip did not follow",
+        "Subject: [router] VRRP Instance VI_1 - HaVip has followed",
+        "Subject: [router] VRRP Instance VI_1 - HaVip did not follow",
+        "Subject: [router] VRRP Instance VI_1 - Stopping",
+    ];
+    assert_eq!(starting(&lines(&mut seen), "Subject:"), subjects);
+}
+
+#[tokio::test]
 async fn faults_are_left_out_where_they_are_not_wanted() {
     let (port, mut seen) = Server::default().start().await;
     let notifier = notifier(Mail { faults: false, ..mail(port, Tls::Opportunistic) });

@@ -45,6 +45,7 @@ fn status() -> Status {
         gate: None,
         strangers: 0,
         outside: Default::default(),
+        cloud: None,
         saved_wal: None,
     }
 }

@@ -16,6 +16,7 @@ use crate::core::promotable::NotPromotable;
 use crate::core::rules::{Isolated, LeaseRules, Rules, SyncPolicy};
 use crate::core::snapshot::Takeover;
 use crate::core::{Actions, Adopted, Core, Done, Handover, Input, Postgres, Terms, Verdict};
+use crate::observe::cloud::Cloud;
 use crate::observe::outside::Facts;
 use crate::observe::status::{GateView, Heard, PulseCounters, RejectCount, SavedWal};
 use crate::vrrp::snapshot::TrackView;
@@ -119,8 +120,26 @@ fn status(core: &Core) -> Status {
         gate: Some(gate),
         strangers: 2,
         outside: Default::default(),
+        cloud: Some(cloud()),
         saved_wal: Some(SavedWal { path: "/s/lost-wal".into(), directories: 2, bytes: 48 << 20 }),
     }
+}
+
+/// A HaVip that went astray.
+fn cloud() -> Cloud {
+    let mut cloud = Cloud {
+        master_is_us: Some(false),
+        agrees: Some(false),
+        seen_ns: NOW.0 - 2_000_000_000,
+        alert: Some("the HaVip is with i-2".to_owned()),
+        alerts: 1,
+        followed_ns: Some(1_500_000_000),
+        repeated: 30,
+        ..Cloud::default()
+    };
+    cloud.called("look", true);
+    cloud.called("look", false);
+    cloud
 }
 
 /// Name and labels as in a query, and the value.
@@ -186,6 +205,9 @@ fn a_standby_that_is_too_far_behind_is_seen_before_and_after_its_refusal() {
     assert_eq!(found["harbor_ha_replication_lag_bytes"], 25.0);
     assert_eq!(found["harbor_ha_replication_lag_limit_bytes"], 10.0);
     assert_eq!(found["harbor_ha_saved_wal_bytes"], 50_331_648.0);
+    assert_eq!(found["harbor_ha_havip_held"], 0.0);
+    assert_eq!(found["harbor_ha_havip_alert"], 1.0);
+    assert_eq!(found["harbor_ha_havip_seen_age_seconds"], 2.0);
     assert_eq!(found["harbor_ha_takeover_refused{reason=\"lag\"}"], 1.0);
     assert_eq!(found["harbor_ha_takeover_refusals_total{reason=\"lag\"}"], 0.0, "nothing was due yet");
     let dead = vec![look, pulse(VerdictKind::Dead, 130)];

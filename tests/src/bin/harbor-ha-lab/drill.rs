@@ -6,6 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 use clap::Args;
+use harbor_ha_tests::cloud::fault as cloud;
 use harbor_ha_tests::lab::Lab;
 use harbor_ha_tests::lab::fault::Fault;
 use harbor_ha_tests::run::{self, report};
@@ -25,6 +26,9 @@ pub struct Arguments {
     /// Open so many connections before each fault, and tell when their clients noticed and were served again.
     #[arg(long, value_name = "CONNECTIONS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=200))]
     pool: u32,
+    /// With `--cloud`: it takes every call from the first fault on, and answers none.
+    #[arg(long, requires = "cloud")]
+    cloud_black_hole: bool,
     /// Write the figures to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -41,13 +45,18 @@ pub struct Arguments {
 /// # Errors
 /// What went wrong.
 pub fn verb(arguments: Arguments) -> Result<()> {
-    let Arguments { lab, fault, rounds, pool, json, keep, config } = arguments;
+    let Arguments { lab, fault, rounds, pool, cloud_black_hole, json, keep, config } = arguments;
     if let Some(config) = config {
         let daemon = std::env::current_exe()?.with_file_name("harbor-ha");
         let error = Command::new(&daemon).arg("run").arg("--config").arg(config).exec();
         return Err(error).with_context(|| format!("cannot start `{}`", daemon.display()));
     }
     let lab = Lab::up(&lab.options())?;
+    if cloud_black_hole {
+        let every =
+            cloud::Fault { service: None, action: None, times: None, after: false, kind: cloud::Kind::BlackHole };
+        lab.cloud().fault(&every)?;
+    }
     let outcome =
         run::rounds(&lab, fault, rounds, pool as usize, |round| println!("{}", round.timeline())).and_then(|done| {
             println!("{}", report::summary(&done));

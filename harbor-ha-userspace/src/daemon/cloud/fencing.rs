@@ -1,0 +1,208 @@
+//! Takes from a dead peer what was decided, and gives it back. Each step is in the audit before it is begun: what cannot
+//! be written down is not done.
+
+use tokio::sync::mpsc;
+
+use super::News;
+use crate::cloud::{Cloud, CloudError};
+use crate::core::cloud::fence::{Cause, Order, Step};
+use crate::store::fence::{FenceLog, Line, Outcome, What};
+
+/// One fencing.
+#[derive(Clone)]
+pub(super) struct Fencing {
+    pub cloud: Cloud,
+    pub log: FenceLog,
+    /// Its instance.
+    pub peer: String,
+}
+
+/// How a step ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// The service accepted it.
+    Done,
+    /// It was so already, or need not be.
+    WasSo(&'static str),
+    /// It is only told.
+    DryRun,
+    /// It was not done; `maybe`: it was asked for, and the answer is what failed.
+    Failed { why: String, maybe: bool },
+}
+
+impl Ended {
+    /// Whether the service was asked, and did it.
+    pub const fn called(&self) -> Option<bool> {
+        match self {
+            Self::Done | Self::WasSo(_) => Some(true),
+            Self::DryRun => None,
+            Self::Failed { .. } => Some(false),
+        }
+    }
+
+    /// The service did it, or may have; of a binding that is to be: it is.
+    pub const fn carried_out(&self) -> bool {
+        matches!(self, Self::Done | Self::Failed { maybe: true, .. })
+    }
+
+    /// For the status.
+    pub fn in_words(&self, step: Step) -> String {
+        match self {
+            Self::Done => format!("{}: done", name(step)),
+            Self::WasSo(what) => format!("{}: {what}", name(step)),
+            Self::DryRun => format!("{}: would be done (cloud.fence_dry_run)", name(step)),
+            Self::Failed { why, .. } => format!("{}: FAILED: {why}", name(step)),
+        }
+    }
+}
+
+impl From<CloudError> for Ended {
+    fn from(error: CloudError) -> Self {
+        let maybe = matches!(error, CloudError::Unreachable { .. } | CloudError::Unusable { .. });
+        Self::Failed { why: error.to_string(), maybe }
+    }
+}
+
+/// Of a step, in a word.
+pub(super) const fn name(step: Step) -> &'static str {
+    match step {
+        Step::Unassociate => "unassociate",
+        Step::Stop => "stop",
+        Step::Associate => "associate",
+    }
+}
+
+impl Fencing {
+    /// Carries an order out, beside everything else.
+    pub fn start(self, order: Order, cause: Cause, tell: mpsc::Sender<News>) {
+        tokio::spawn(async move {
+            let done = tokio::spawn({
+                let tell = tell.clone();
+                async move { self.all(order, cause, &tell).await }
+            });
+            let well = done.await.unwrap_or_else(|panic| {
+                tracing::error!(%panic, "fencing stopped by its own mistake");
+                false
+            });
+            let _ended = tell.send(News::Fenced { well }).await;
+        });
+    }
+
+    /// Binds the peer again.
+    pub fn give_back(self, tell: mpsc::Sender<News>) {
+        tokio::spawn(async move {
+            let why = "the peer is a standby again";
+            let done = tokio::spawn(async move { self.step(Step::Associate, why).await });
+            let ended = done.await.unwrap_or_else(|panic| {
+                let why = format!("a mistake of harbor-ha: {panic}");
+                Ended::Failed { why, maybe: false }
+            });
+            // What is bound, by whomever, is given back.
+            let ended = if matches!(ended, Ended::WasSo(_)) { Ended::Done } else { ended };
+            let ended = match ended {
+                // To be looked at again, not taken for done.
+                Ended::Failed { why, .. } => Ended::Failed { why, maybe: false },
+                ended => ended,
+            };
+            let _ended = tell.send(News::Step { step: Step::Associate, ended }).await;
+        });
+    }
+
+    /// Whether every step ended as it should.
+    async fn all(self, order: Order, cause: Cause, tell: &mpsc::Sender<News>) -> bool {
+        let outcome = if order.dry_run { Outcome::DryRun } else { Outcome::Begun };
+        let why = format!("the peer's end was {}", cause.name());
+        if let Err(error) = self.write(What::Fence, outcome, &why).await {
+            tracing::error!(error, "the peer is not fenced: the audit cannot be written");
+            return false;
+        }
+        let mut well = true;
+        for step in order.steps {
+            let ended = if order.dry_run { self.told(step, &why).await } else { self.step(step, &why).await };
+            well &= !matches!(ended, Ended::Failed { .. });
+            let _ended = tell.send(News::Step { step, ended }).await;
+        }
+        well
+    }
+
+    async fn told(&self, step: Step, why: &str) -> Ended {
+        tracing::warn!(step = name(step), peer = self.peer, why, "would be done to the peer (cloud.fence_dry_run)");
+        match self.write(step.into(), Outcome::DryRun, why).await {
+            Ok(()) => Ended::DryRun,
+            Err(why) => Ended::Failed { why, maybe: false },
+        }
+    }
+
+    async fn step(&self, step: Step, why: &str) -> Ended {
+        if let Err(why) = self.write(step.into(), Outcome::Begun, why).await {
+            tracing::error!(step = name(step), why, "not done: the audit cannot be written");
+            return Ended::Failed { why, maybe: false };
+        }
+        tracing::warn!(step = name(step), peer = self.peer, why, "fencing: begun");
+        let ended = match step {
+            Step::Unassociate => self.unassociate().await,
+            Step::Stop => self.stop().await,
+            Step::Associate => self.associate().await,
+        };
+        let ended = ended.unwrap_or_else(Ended::from);
+        let (outcome, why) = match &ended {
+            Ended::Done => (Outcome::Done, ""),
+            Ended::WasSo(what) => (Outcome::WasSo, *what),
+            Ended::DryRun => (Outcome::DryRun, ""),
+            Ended::Failed { why, .. } => (Outcome::Failed, why.as_str()),
+        };
+        match &ended {
+            Ended::Failed { why, .. } => tracing::error!(step = name(step), peer = self.peer, why, "fencing: failed"),
+            ended => tracing::warn!(step = name(step), peer = self.peer, ?ended, "fencing: ended"),
+        }
+        if let Err(error) = self.write(step.into(), outcome, why).await {
+            tracing::error!(error, step = name(step), "its end is not in the audit");
+        }
+        ended
+    }
+
+    async fn unassociate(&self) -> Result<Ended, CloudError> {
+        let Some(havip) = self.cloud.our_havip().await? else { return Ok(Ended::WasSo("there is no HaVip")) };
+        if !havip.members.contains(&self.peer) {
+            return Ok(Ended::WasSo("the peer was not bound"));
+        }
+        // By force: it may be the master, and that is when it matters.
+        self.cloud.havip().unassociate(&havip.id, &self.peer, true).await?;
+        Ok(Ended::Done)
+    }
+
+    async fn stop(&self) -> Result<Ended, CloudError> {
+        let found = self.cloud.ecs().describe(&[&self.peer]).await?.into_iter().next();
+        let refused = |why: &str| Ok(Ended::Failed { why: why.to_owned(), maybe: false });
+        match found {
+            None => refused("there is no such instance"),
+            Some(peer) if peer.local_disks > 0 => {
+                refused("it has local disks, which a stop clears; take \"ecs-stop\" out of cloud.fence")
+            }
+            Some(peer) if peer.status.is_one_of(&["Stopped", "Stopping"]) => Ok(Ended::WasSo("it was stopped")),
+            Some(_) => {
+                self.cloud.ecs().stop(&self.peer, true, false).await?;
+                Ok(Ended::Done)
+            }
+        }
+    }
+
+    async fn associate(&self) -> Result<Ended, CloudError> {
+        let Some(havip) = self.cloud.our_havip().await? else { return Ok(Ended::WasSo("there is no HaVip")) };
+        if havip.members.contains(&self.peer) {
+            return Ok(Ended::WasSo("the peer is bound"));
+        }
+        self.cloud.havip().associate(&havip.id, &self.peer).await?;
+        Ok(Ended::Done)
+    }
+
+    /// Beside the runtime: a disk may take its time.
+    async fn write(&self, what: What, outcome: Outcome, why: &str) -> Result<(), String> {
+        let (log, line) = (self.log.clone(), Line::new(what, outcome, &self.peer, why));
+        let written = tokio::task::spawn_blocking(move || log.append(&line)).await;
+        let path = self.log.path().display();
+        written
+            .map_err(|panic| panic.to_string())?
+            .map_err(|error| format!("`{path}`: {error}; look at the space and the rights of `node.state_dir`"))
+    }
+}
