@@ -288,12 +288,16 @@ impl Core {
         }
         let forked = self.peer.timeline().is_some_and(|theirs| theirs > facts.timeline);
         let slot = self.peer.postgres.as_ref().filter(|theirs| !theirs.in_recovery).map(|theirs| theirs.peer_slot);
-        if !forked && slot != Some(PeerSlot::Lost) {
+        if !forked && !self.broke_off && slot != Some(PeerSlot::Lost) {
             // The primary tells whether it still has the WAL that is needed here.
             self.ask(now, out);
             return;
         }
-        let why = if forked { "does not follow the new timeline" } else { "needs WAL that the primary has removed" };
+        let why = match (forked, self.broke_off) {
+            (true, _) => "does not follow the new timeline",
+            (false, true) => "has chosen a timeline and never begun it",
+            (false, false) => "needs WAL that the primary has removed",
+        };
         self.why = format!("this standby {why}: it rejoins");
         self.peer.postgres = None;
         // Stopped first, without resigning: it serves nobody.
@@ -361,7 +365,7 @@ impl Core {
         let has_to_rejoin =
             (self.stalled_since.is_some() || self.reinit || rest.promotion_broke_off) && peer_is_primary;
         if rest.standby_signal && !rest.rejoin_pending && !has_to_rejoin {
-            self.stalled_since = None;
+            (self.stalled_since, self.broke_off) = (None, rest.promotion_broke_off);
             self.start(true, out);
             return;
         }

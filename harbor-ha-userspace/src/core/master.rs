@@ -17,6 +17,7 @@ impl Core {
             return;
         }
         self.op = None;
+        self.broke_off &= result.is_err();
         match result {
             Ok(_) if !matches!(self.local, Local::Up(_)) => {
                 self.why = "PostgreSQL of this node ended while it was promoted".to_owned();

@@ -174,6 +174,8 @@ pub struct Core {
     streams: u32,
     /// Since when our standby does not stream although the peer serves.
     stalled_since: Option<Nanos>,
+    /// The standby was started with what a promotion that broke off had left: it follows nobody until it has rejoined.
+    broke_off: bool,
     preempt_at: Option<Nanos>,
     retry_at: Nanos,
     ask_at: Nanos,
@@ -277,6 +279,7 @@ impl Core {
             leaderless_since: None,
             streams: 0,
             stalled_since: None,
+            broke_off: false,
             preempt_at: None,
             retry_at: now,
             ask_at: now,

@@ -194,7 +194,7 @@ impl Core {
                     }
                     Ok(()) => {
                         self.reinit = false;
-                        self.stalled_since = None;
+                        (self.stalled_since, self.broke_off) = (None, false);
                         self.why = "rejoined as a standby".to_owned();
                     }
                 }
