@@ -227,6 +227,33 @@ fn power_is_off(lab: &Lab, side: Side) -> Result<()> {
 }
 
 #[test]
+fn fencing_stops_where_it_is_when_the_peer_is_heard_again() {
+    if !need::has("fencing_stops_where_it_is_when_the_peer_is_heard_again", &LAB) {
+        return;
+    }
+    let lab = up(&["fence = [\"havip-unassociate\", \"ecs-stop\"]"]);
+    let away = json!({ "service": "vpc", "action": "UnassociateHaVip", "kind": "black-hole" });
+    lab.cloud().fault(&serde_json::from_value(away).unwrap()).unwrap();
+    lab.inject(Fault::Node, Side::A).unwrap();
+    let reaches = |end: &[(&str, &str)]| {
+        lab.wait(&format!("{end:?}"), SOON, || {
+            let found = audit(&lab, Side::B);
+            ensure!(found == words(end), "{found:?}");
+            Ok(())
+        })
+        .unwrap();
+    };
+    reaches(&[("fence", "begun"), ("unassociate", "begun")]);
+    lab.undo(Fault::Node, Side::A).unwrap();
+    lab.wait_serving(Side::B, SOON).unwrap();
+    lab.cloud().heal().unwrap();
+    // The call may have been heard: whether the peer is bound is looked at, and it is.
+    let end = [("unassociate", "failed"), ("associate", "begun"), ("associate", "was-so")];
+    reaches(&[&[("fence", "begun"), ("unassociate", "begun")][..], &end].concat());
+    assert_eq!(calls(&lab, Side::B, "StopInstance").len(), 0);
+}
+
+#[test]
 fn a_dry_run_tells_what_it_would_take_and_takes_nothing() {
     if !need::has("a_dry_run_tells_what_it_would_take_and_takes_nothing", &LAB) {
         return;

@@ -26,6 +26,8 @@ pub enum Do {
         order: Order,
         /// How the peer ended.
         cause: Cause,
+        /// The takeover, for [`Told::objects`].
+        begun: Nanos,
     },
     /// The peer is not fenced, and why; told once.
     Withheld(Refusal),
@@ -154,7 +156,7 @@ impl Desk {
         let refusal = match self.fence.decide(now, case) {
             Ok(order) => {
                 self.closed = Some(begun);
-                return Some(Do::Fence { order, cause });
+                return Some(Do::Fence { order, cause, begun });
             }
             Err(refusal) => refusal,
         };
@@ -270,6 +272,22 @@ mod tests {
         for cause in [Cause::Agreed, Cause::Hung] {
             desk.tell(at(3), Told { takeover: Some((Nanos(9 + cause as u64), cause)), ..SERVES });
             assert_eq!(is_fence(&due(&mut desk, at(3))), cause == Cause::Hung);
+        }
+    }
+
+    #[test]
+    fn what_was_decided_is_not_gone_on_with_in_another_world() {
+        let begun = Nanos(7);
+        assert_eq!(SERVES.objects(begun), None);
+        let other = Some((Nanos(8), Cause::Silence));
+        for (told, why) in [
+            (Told { serves: false, ..SERVES }, Refusal::NotServing),
+            (Told { takeover: other, ..SERVES }, Refusal::NotServing),
+            (Told { takeover: None, ..SERVES }, Refusal::NotServing),
+            (Told { peer_heard: true, ..SERVES }, Refusal::Heard),
+            (Told { paused: true, ..SERVES }, Refusal::Paused),
+        ] {
+            assert_eq!(told.objects(begun), Some(why));
         }
     }
 

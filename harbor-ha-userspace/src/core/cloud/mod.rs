@@ -11,7 +11,7 @@ use harbor_ha_ebpf::units::Nanos;
 
 use super::peer::PeerRole;
 use super::{Core, Local, VrrpState};
-use fence::Cause;
+use fence::{Cause, Refusal};
 
 /// What the state machine tells of itself here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,6 +32,20 @@ pub struct Told {
     pub peer_follows: bool,
     /// An operator has paused automatic action.
     pub paused: bool,
+}
+
+impl Told {
+    /// Why fencing after the takeover that began at `begun` is not gone on with; `None`: it is. A call may take a minute,
+    /// and the world is another one then: the peer may be back, or even serve.
+    pub fn objects(&self, begun: Nanos) -> Option<Refusal> {
+        let takeover = self.takeover.map(|(at, _)| at);
+        match () {
+            () if self.paused => Some(Refusal::Paused),
+            () if !self.serves || takeover != Some(begun) => Some(Refusal::NotServing),
+            () if self.peer_heard => Some(Refusal::Heard),
+            () => None,
+        }
+    }
 }
 
 impl Core {

@@ -1,11 +1,15 @@
 //! Takes from a dead peer what was decided, and gives it back. Each step is in the audit before it is begun: what cannot
 //! be written down is not done.
 
-use tokio::sync::mpsc;
+use std::net::Ipv4Addr;
+
+use harbor_ha_ebpf::units::Nanos;
+use tokio::sync::{mpsc, watch};
 
 use super::News;
 use crate::cloud::{Cloud, CloudError};
-use crate::core::cloud::fence::{Cause, Order, Step};
+use crate::core::cloud::Told;
+use crate::core::cloud::fence::{Cause, Order, Refusal, Step};
 use crate::store::fence::{FenceLog, Line, Outcome, What};
 
 /// One fencing.
@@ -15,6 +19,26 @@ pub(super) struct Fencing {
     pub log: FenceLog,
     /// Its instance.
     pub peer: String,
+    /// Its address.
+    pub address: Ipv4Addr,
+}
+
+/// Whether to go on with what was decided.
+pub(super) struct Go {
+    /// How it stands.
+    pub told: watch::Receiver<Told>,
+    /// The takeover after which it was decided.
+    pub begun: Nanos,
+}
+
+impl Go {
+    /// Comes back when it is not to be gone on with.
+    async fn ends(&mut self) -> Refusal {
+        let begun = self.begun;
+        let objects = self.told.wait_for(|told| told.objects(begun).is_some()).await;
+        // The daemon has ended: it serves no more.
+        objects.map_or(Refusal::NotServing, |told| told.objects(begun).unwrap_or(Refusal::NotServing))
+    }
 }
 
 /// How a step ended.
@@ -74,11 +98,11 @@ pub(super) const fn name(step: Step) -> &'static str {
 
 impl Fencing {
     /// Carries an order out, beside everything else.
-    pub fn start(self, order: Order, cause: Cause, tell: mpsc::Sender<News>) {
+    pub fn start(self, order: Order, cause: Cause, go: Go, tell: mpsc::Sender<News>) {
         tokio::spawn(async move {
             let done = tokio::spawn({
                 let tell = tell.clone();
-                async move { self.all(order, cause, &tell).await }
+                async move { self.all(order, cause, go, &tell).await }
             });
             let well = done.await.unwrap_or_else(|panic| {
                 tracing::error!(%panic, "fencing stopped by its own mistake");
@@ -92,7 +116,7 @@ impl Fencing {
     pub fn give_back(self, tell: mpsc::Sender<News>) {
         tokio::spawn(async move {
             let why = "the peer is a standby again";
-            let done = tokio::spawn(async move { self.step(Step::Associate, why).await });
+            let done = tokio::spawn(async move { self.step(Step::Associate, why, None).await });
             let ended = done.await.unwrap_or_else(|panic| {
                 let why = format!("a mistake of harbor-ha: {panic}");
                 Ended::Failed { why, maybe: false }
@@ -109,7 +133,7 @@ impl Fencing {
     }
 
     /// Whether every step ended as it should.
-    async fn all(self, order: Order, cause: Cause, tell: &mpsc::Sender<News>) -> bool {
+    async fn all(self, order: Order, cause: Cause, mut go: Go, tell: &mpsc::Sender<News>) -> bool {
         let outcome = if order.dry_run { Outcome::DryRun } else { Outcome::Begun };
         let why = format!("the peer's end was {}", cause.name());
         if let Err(error) = self.write(What::Fence, outcome, &why).await {
@@ -118,7 +142,8 @@ impl Fencing {
         }
         let mut well = true;
         for step in order.steps {
-            let ended = if order.dry_run { self.told(step, &why).await } else { self.step(step, &why).await };
+            let ended =
+                if order.dry_run { self.told(step, &why).await } else { self.step(step, &why, Some(&mut go)).await };
             well &= !matches!(ended, Ended::Failed { .. });
             let _ended = tell.send(News::Step { step, ended }).await;
         }
@@ -133,18 +158,35 @@ impl Fencing {
         }
     }
 
-    async fn step(&self, step: Step, why: &str) -> Ended {
+    async fn step(&self, step: Step, why: &str, go: Option<&mut Go>) -> Ended {
+        if let Some(refusal) = go.as_ref().and_then(|go| go.told.borrow().objects(go.begun)) {
+            let why = refusal.to_string();
+            tracing::warn!(step = name(step), why, "fencing: not gone on with");
+            return Ended::Failed { why, maybe: false };
+        }
         if let Err(why) = self.write(step.into(), Outcome::Begun, why).await {
             tracing::error!(step = name(step), why, "not done: the audit cannot be written");
             return Ended::Failed { why, maybe: false };
         }
         tracing::warn!(step = name(step), peer = self.peer, why, "fencing: begun");
-        let ended = match step {
-            Step::Unassociate => self.unassociate().await,
-            Step::Stop => self.stop().await,
-            Step::Associate => self.associate().await,
+        let call = async {
+            match step {
+                Step::Unassociate => self.unassociate().await,
+                Step::Stop => self.stop().await,
+                Step::Associate => self.associate().await,
+            }
         };
-        let ended = ended.unwrap_or_else(Ended::from);
+        let objection = async {
+            match go {
+                Some(go) => go.ends().await,
+                None => std::future::pending().await,
+            }
+        };
+        let ended = tokio::select! {
+            ended = call => ended.unwrap_or_else(Ended::from),
+            // The call is given up where it is: it may have been heard.
+            refusal = objection => Ended::Failed { why: refusal.to_string(), maybe: true },
+        };
         let (outcome, why) = match &ended {
             Ended::Done => (Outcome::Done, ""),
             Ended::WasSo(what) => (Outcome::WasSo, *what),
@@ -161,7 +203,17 @@ impl Fencing {
         ended
     }
 
+    /// One file for both nodes names the same peer on both: nobody fences himself.
+    async fn is_own(&self) -> Result<Option<Ended>, CloudError> {
+        let own = self.cloud.instance().await? == self.peer;
+        let why = "cloud.peer_instance is this node's own; use the other's".to_owned();
+        Ok(own.then_some(Ended::Failed { why, maybe: false }))
+    }
+
     async fn unassociate(&self) -> Result<Ended, CloudError> {
+        if let Some(refused) = self.is_own().await? {
+            return Ok(refused);
+        }
         let Some(havip) = self.cloud.our_havip().await? else { return Ok(Ended::WasSo("there is no HaVip")) };
         if !havip.members.contains(&self.peer) {
             return Ok(Ended::WasSo("the peer was not bound"));
@@ -172,10 +224,16 @@ impl Fencing {
     }
 
     async fn stop(&self) -> Result<Ended, CloudError> {
+        if let Some(refused) = self.is_own().await? {
+            return Ok(refused);
+        }
         let found = self.cloud.ecs().describe(&[&self.peer]).await?.into_iter().next();
         let refused = |why: &str| Ok(Ended::Failed { why: why.to_owned(), maybe: false });
         match found {
             None => refused("there is no such instance"),
+            Some(peer) if peer.address.is_some_and(|address| address != self.address) => {
+                refused("its address is not node.peer; cloud.peer_instance names another instance")
+            }
             Some(peer) if peer.local_disks > 0 => {
                 refused("it has local disks, which a stop clears; take \"ecs-stop\" out of cloud.fence")
             }

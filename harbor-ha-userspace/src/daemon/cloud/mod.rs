@@ -10,6 +10,7 @@
 
 mod fencing;
 
+use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use harbor_ha_ebpf::units::Nanos;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
-use self::fencing::{Ended, Fencing};
+use self::fencing::{Ended, Fencing, Go};
 use crate::cloud::Cloud;
 use crate::config::settings::Settings;
 use crate::config::settings::cloud::Cloud as CloudSettings;
@@ -55,10 +56,11 @@ impl Beside {
         let view = View { peer_instance: configured.peer_instance.clone(), ..View::default() };
         let view = Arc::new(Mutex::new(view));
         let (told, heard) = watch::channel(Told::default());
+        let peer = settings.node.peer;
         let log = FenceLog::new(&settings.node.state_dir, &settings.node.instance);
         match Cloud::new(configured, configured.timeout) {
             Ok(cloud) => {
-                let shared = Shared { cloud, view: Arc::clone(&view), inputs: inputs.clone(), alarm, log };
+                let shared = Shared { cloud, view: Arc::clone(&view), inputs: inputs.clone(), alarm, log, peer };
                 tokio::spawn(watched(shared, heard));
             }
             Err(error) => {
@@ -97,6 +99,8 @@ struct Shared {
     inputs: mpsc::Sender<Input>,
     alarm: Alarm,
     log: FenceLog,
+    /// The peer's address.
+    peer: Ipv4Addr,
 }
 
 /// What comes back.
@@ -133,7 +137,7 @@ async fn watched(shared: Shared, told: watch::Receiver<Told>) {
 }
 
 async fn run(shared: Shared, mut told: watch::Receiver<Told>) {
-    let Some(mut runner) = Runner::new(shared).await else { return };
+    let Some(mut runner) = Runner::new(shared, told.clone()).await else { return };
     let (tell, mut news) = mpsc::channel(NEWS);
     told.mark_changed();
     loop {
@@ -161,11 +165,13 @@ struct Runner {
     settings: CloudSettings,
     desk: Desk,
     told: Told,
+    /// For what takes its time: what is told meanwhile.
+    heard_of: watch::Receiver<Told>,
 }
 
 impl Runner {
     /// `None`: the daemon has ended meanwhile.
-    async fn new(shared: Shared) -> Option<Self> {
+    async fn new(shared: Shared, heard_of: watch::Receiver<Told>) -> Option<Self> {
         let settings = shared.cloud.settings().clone();
         let log = shared.log.clone();
         let past = tokio::task::spawn_blocking(move || log.past()).await.ok()?;
@@ -186,7 +192,7 @@ impl Runner {
             look: LOOK,
             poll: nanos(settings.poll_interval),
         };
-        Some(Self { desk: Desk::new(follow, fence), settings, shared, told: Told::default() })
+        Some(Self { desk: Desk::new(follow, fence), settings, shared, told: Told::default(), heard_of })
     }
 
     fn told(&mut self, told: Told) {
@@ -233,12 +239,13 @@ impl Runner {
                     (self.shared.alarm)(false);
                 }
             }
-            Do::Fence { order, cause } => {
+            Do::Fence { order, cause, begun } => {
                 let mut view = seen(&self.shared.view);
                 view.fenced += 1;
                 view.fence = Some(format!("under way: the peer's end was {}", cause.name()));
                 drop(view);
-                self.fencing().start(order, cause, tell.clone());
+                let go = Go { told: self.heard_of.clone(), begun };
+                self.fencing().start(order, cause, go, tell.clone());
             }
             Do::Withheld(refusal) => {
                 let refusal = refusal.to_string();
@@ -250,8 +257,8 @@ impl Runner {
     }
 
     fn fencing(&self) -> Fencing {
-        let peer = self.settings.peer_instance.clone();
-        Fencing { cloud: self.shared.cloud.with_patience(PATIENCE), log: self.shared.log.clone(), peer }
+        let (peer, address) = (self.settings.peer_instance.clone(), self.shared.peer);
+        Fencing { cloud: self.shared.cloud.with_patience(PATIENCE), log: self.shared.log.clone(), peer, address }
     }
 
     fn alert(&self, master: &Master) {
