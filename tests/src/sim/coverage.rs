@@ -68,7 +68,7 @@ pub const GATES: [&str; 4] = ["open", "not serving", "higher term", "expired"];
 pub const MOVES: [&str; 7] = ["copy", "aside", "in", "note", "stream", "remove", "stop"];
 
 /// What cannot occur in the simulator, and why.
-pub const EXCEPTIONS: [(&str, &str); 16] = [
+pub const EXCEPTIONS: [(&str, &str); 15] = [
     ("move stop", "a directory would have to be removed by somebody else"),
     ("advert", "adverts carry no lease: the core's own random walk goes with them"),
     ("reject source", "decided by the parser of frames, before a pulse exists: suite `kernel`"),
