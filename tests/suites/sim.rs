@@ -2,7 +2,7 @@
 //!
 //! Made for the release profile, in which `cargo xtask test` runs it; a debug build does a share of it.
 
-use harbor_ha_tests::sim::{self, EXCEPTIONS, Mutant, Schedule, sweep};
+use harbor_ha_tests::sim::{self, EXCEPTIONS, Mutant, Schedule, sweep, sweep_of};
 
 /// How many schedules: as many as two processors do in a minute.
 const SEEDS: u64 = if cfg!(debug_assertions) { 300 } else { 30_000 };
@@ -32,6 +32,12 @@ fn what_is_excused_from_occurring_is_counted() {
         // A name that is counted nowhere is a mistake in the list.
         assert!(counted.is_some(), "`{name}` ({why}) is not counted at all");
     }
+}
+
+#[test]
+fn a_havip_is_a_witness_by_rules_that_rest_on_how_old_a_look_may_be() {
+    let found = sweep_of(|seed| Schedule::new(seed).with_havip(), 0, SEEDS / 3, None, 1);
+    assert!(found.failed.is_empty(), "{:?}; cargo xtask sim --havip --replay SEED", found.failed);
 }
 
 #[test]

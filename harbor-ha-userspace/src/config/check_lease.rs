@@ -101,9 +101,13 @@ const SECOND: Duration = Duration::from_secs(1);
 
 fn kind(value: &DeValue<'_>) -> Reading<WitnessKind> {
     let words = [("etcd", Some(WitnessKind::Etcd)), ("redis", Some(WitnessKind::Redis)), ("havip", None)];
-    values::word(value, &words)?
-        .ok_or_else(|| "\"havip\" is not there yet; use \"etcd\" or \"redis\", or remove this table".to_owned())
+    values::word(value, &words)?.ok_or_else(|| HAVIP.to_owned())
 }
+
+/// docs/cloud.md, *As a witness*.
+const HAVIP: &str = "\"havip\" is refused: the bindings of a HaVip have no compare-and-set and no time to live, and nobody \
+     promises how old an answer about them may be, so a partition could make two primaries (docs/cloud.md, `As a \
+     witness`); use \"etcd\" or \"redis\" on a third host, or remove this table and use lease.isolated = \"hold\"";
 
 fn example(kind: Option<WitnessKind>) -> &'static str {
     match kind {

@@ -53,6 +53,10 @@ impl Core {
             self.settle_plain(now, role, out);
             return;
         }
+        let due = matches!(role, PeerRole::Dead | PeerRole::Resigned) && !self.paused;
+        if due && self.is_down() {
+            self.refuse(NotPromotable::Down, "", out);
+        }
         match self.local.clone() {
             Local::Unknown | Local::NotReady(_) => {}
             Local::Up(facts) if facts.in_recovery => self.as_standby(now, role, &facts, out),
@@ -173,6 +177,15 @@ impl Core {
         self.refusal = Some(refusal);
     }
 
+    /// This standby's PostgreSQL does not run, or does not answer yet.
+    pub(super) fn is_down(&self) -> bool {
+        match &self.local {
+            Local::NotReady(_) => true,
+            Local::Rest(rest) => rest.standby_signal || rest.rejoin_pending,
+            Local::Unknown | Local::Up(_) => false,
+        }
+    }
+
     /// The sentence, with the name of what it is about.
     pub(super) fn in_words(&self, refusal: NotPromotable) -> String {
         match (refusal, self.health.complaint()) {
@@ -288,12 +301,16 @@ impl Core {
         }
         let forked = self.peer.timeline().is_some_and(|theirs| theirs > facts.timeline);
         let slot = self.peer.postgres.as_ref().filter(|theirs| !theirs.in_recovery).map(|theirs| theirs.peer_slot);
-        if !forked && slot != Some(PeerSlot::Lost) {
+        if !forked && !facts.promotion_broke_off && slot != Some(PeerSlot::Lost) {
             // The primary tells whether it still has the WAL that is needed here.
             self.ask(now, out);
             return;
         }
-        let why = if forked { "does not follow the new timeline" } else { "needs WAL that the primary has removed" };
+        let why = match (facts.promotion_broke_off, forked) {
+            (true, _) => "waits for a timeline that it chose itself and never began",
+            (false, true) => "does not follow the new timeline",
+            (false, false) => "needs WAL that the primary has removed",
+        };
         self.why = format!("this standby {why}: it rejoins");
         self.peer.postgres = None;
         // Stopped first, without resigning: it serves nobody.

@@ -72,6 +72,9 @@ pub struct PgFacts {
     pub follows_vip: bool,
     /// Standby only: the rejoin that started it was cut short before its last word.
     pub rejoin_pending: bool,
+    /// Standby only, while it does not stream: a timeline that it chose and never began is in the way
+    /// ([`AtRest::promotion_broke_off`]).
+    pub promotion_broke_off: bool,
     /// Primary only: flushed by the peer; zero when no peer streams.
     pub peer_lsn: Lsn,
     /// Primary only: the peer streams and has flushed everything up to the end of this server's last recovery, so that

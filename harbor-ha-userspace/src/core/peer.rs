@@ -162,6 +162,10 @@ impl Peer {
             self.term = 0;
         }
         self.term = self.term.max(verdict.term);
+        if verdict.source == Source::Pulse && heartbeat.flags & (flag::PRIMARY | flag::PG_PRIMARY) != 0 {
+            // Its server answered so before it was promoted.
+            self.postgres = self.postgres.take().filter(|theirs| !theirs.in_recovery);
+        }
         if verdict.source == Source::Pulse && heartbeat.flags & flag::PRIMARY != 0 {
             let term = verdict.term;
             self.leased = (heartbeat.flags & flag::LEASED != 0 && term != 0).then_some(term);

@@ -230,6 +230,7 @@ impl Core {
                     .filter(|why| matches!(why, NotPromotable::WitnessRefused | NotPromotable::WitnessUnreachable));
                 self.may_promote(facts).and_then(|()| self.rights(PeerRole::Dead, false)).err().or(witness)
             }
+            _ if self.state == VrrpState::Backup && self.is_down() => Some(NotPromotable::Down),
             Local::Unknown | Local::NotReady(_) | Local::Rest(_) | Local::Up(_) => self.refusal,
         }
     }

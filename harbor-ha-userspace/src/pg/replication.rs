@@ -83,7 +83,10 @@ impl Pg {
         let session = self.session(within).await?;
         let facts = self.facts_on(&session, &self.settings().peer_name, deadline).await?;
         let rejoin_pending = facts.in_recovery && self.rejoin_pending();
-        Ok(PgFacts { rejoin_pending, ..facts })
+        // Looked at where it explains something: pg_wal may hold thousands of names.
+        let looks = facts.in_recovery && !facts.streaming;
+        let promotion_broke_off = looks && self.at_rest().is_ok_and(|rest| rest.promotion_broke_off);
+        Ok(PgFacts { rejoin_pending, promotion_broke_off, ..facts })
     }
 
     /// What the peer's server says of itself, on a new connection to its node address.
@@ -144,7 +147,8 @@ fn facts_of(row: &SimpleQueryRow, vips: &[Ipv4Addr]) -> Option<PgFacts> {
             Some("unreserved") => PeerSlot::Unreserved,
             Some(_) => PeerSlot::Lost,
         },
-        rejoin_pending: false, // the journal's, not the server's
+        rejoin_pending: false,      // the journal's, not the server's
+        promotion_broke_off: false, // the directory's
         upstream: lsn(17)?,
     })
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::fault;
 
+use super::control::ControlError;
 use super::settings::{shell_word, write_owned};
 use super::{Pg, Postmaster};
 
@@ -40,9 +41,7 @@ impl Pg {
         if self.rejoin_pending() {
             return Err(StartError::RejoinPending { journal: self.journal_path() });
         }
-        // Without a control file that can be read, PostgreSQL itself refuses.
-        let standby = || self.at_rest().map_or_else(|_| self.standby_signal(), |rest| rest.standby_signal);
-        if role == StartAs::Primary && standby() {
+        if role == StartAs::Primary && self.at_rest()?.standby_signal {
             return Err(StartError::IsStandby { data_dir: self.data_dir().to_owned() });
         }
         fault::point("start.begin");
@@ -131,11 +130,14 @@ pub enum StartError {
         journal: PathBuf,
     },
     /// Asked for a primary, found a standby. Promoting is how it becomes one.
-    #[error("`{data_dir}` holds `standby.signal`: not started as a primary")]
+    #[error("`{data_dir}` holds `standby.signal`, or a promotion broke off there: not started as a primary")]
     IsStandby {
         /// The data directory.
         data_dir: PathBuf,
     },
+    /// Whether it is a standby's cannot be told.
+    #[error(transparent)]
+    Unreadable(#[from] ControlError),
     /// It runs, or children of a dead postmaster do.
     #[error("`{data_dir}` is in use by {pids:?}")]
     Busy {

@@ -2,14 +2,16 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, chown};
+use std::path::Path;
 
 use harbor_ha::core::facts::Lsn;
 
 use super::*;
 
 /// Leaves the directory of a standby at rest as a crash does after PostgreSQL has removed `standby.signal`
-/// (`exitArchiveRecovery`), and before the first record of the timeline that it had chosen.
-fn break_off(node: &Node, end: Lsn) {
+/// (`exitArchiveRecovery`), and before the first record of the timeline that it had chosen; with its history, if that was
+/// written, and says where the old one ended.
+fn break_off(node: &Node, end: Option<Lsn>) {
     let data = node.data_dir();
     let owner = fs::metadata(data).unwrap();
     let control = node.pg.at_rest().unwrap();
@@ -20,22 +22,26 @@ fn break_off(node: &Node, end: Lsn) {
     let last = last.filter(|name| name.len() == 24).max().unwrap();
     let copy = wal.join(format!("{chosen:08X}{}", &last[8..]));
     fs::copy(wal.join(&last), &copy).unwrap();
-    let history = wal.join(format!("{chosen:08X}.history"));
-    fs::write(&history, format!("{}\t{end}\tno recovery target specified\n", control.timeline)).unwrap();
-    for made in [copy, history] {
+    let mut made = vec![copy];
+    if let Some(end) = end {
+        let history = wal.join(format!("{chosen:08X}.history"));
+        fs::write(&history, format!("{}\t{end}\tno recovery target specified\n", control.timeline)).unwrap();
+        made.push(history);
+    }
+    for made in made {
         chown(made, Some(owner.uid()), Some(owner.gid())).unwrap();
     }
     fs::remove_file(data.join("standby.signal")).unwrap();
 }
 
-real! {
-async fn a_directory_whose_promotion_broke_off_is_a_standby_s_and_follows_again(bin) {
+/// Both orders of PostgreSQL 13.
+async fn follows_again(bin: &Path, with_history: bool) {
     let pair = Pair::new(bin, "").await;
     let (a, b) = (&pair.a, &pair.b);
     let end = b.pg.facts(SOON).await.unwrap().lsn;
     let killed = b.pg.kill_all();
     assert!(killed.left.is_empty(), "{killed:?}");
-    break_off(b, end);
+    break_off(b, with_history.then_some(end));
     let rest = b.pg.at_rest().unwrap();
     assert!(rest.standby_signal && rest.promotion_broke_off && rest.timeline == 1, "{rest:?}");
     // As a primary it would write to the timeline of the other one.
@@ -46,15 +52,26 @@ async fn a_directory_whose_promotion_broke_off_is_a_standby_s_and_follows_again(
     let rejoined = b.pg.rejoin(RejoinBy::Rewind, |_| ()).await.unwrap();
     assert!(!rejoined.rewound && rejoined.base_backup.is_none(), "{rejoined:?}");
     wait_until(a, |facts| facts.streaming).await;
-    assert!(!b.pg.data_dir().join("pg_wal/00000002.history").exists());
+    assert!(!b.data_dir().join("pg_wal/00000002.history").exists());
     // Nothing is lost, also of what was never begun.
     let saved = b.pg.saved_wal().unwrap();
     assert_eq!(saved.directories, 1, "{saved:?}");
     let names = fs::read_dir(saved.path.join("00000002-untaken")).unwrap().count();
-    assert_eq!(names, 2, "the history and a segment");
+    assert_eq!(names, 1 + usize::from(with_history), "a segment, and its history");
     let _ = b.pg.stop(StopMode::Fast).await;
     let rest = b.pg.at_rest().unwrap();
     assert!(rest.standby_signal && !rest.promotion_broke_off, "{rest:?}");
+}
+
+real! {
+async fn a_directory_whose_promotion_broke_off_is_a_standby_s_and_follows_again(bin) {
+    follows_again(bin, true).await;
+}
+}
+
+real! {
+async fn also_where_the_new_timeline_has_no_history_yet(bin) {
+    follows_again(bin, false).await;
 }
 }
 
@@ -65,7 +82,7 @@ async fn one_that_broke_off_and_finds_no_primary_is_promoted_to_a_timeline_of_it
     let end = b.pg.facts(SOON).await.unwrap().lsn;
     let _ = a.pg.kill_all();
     let _ = b.pg.kill_all();
-    break_off(b, end);
+    break_off(b, Some(end));
     b.start(StartAs::Standby).await;
     b.pg.promote(SOON).await.unwrap();
     let facts = b.pg.facts(SOON).await.unwrap();

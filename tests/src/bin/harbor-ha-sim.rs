@@ -27,6 +27,9 @@ struct Arguments {
     /// Stop after so many violations.
     #[arg(long, default_value_t = 5)]
     enough: usize,
+    /// The witness is a HaVip, by the best rules that there are (docs/cloud.md).
+    #[arg(long)]
+    havip: bool,
     /// Leave the schedule of a replay as the seed made it.
     #[arg(long)]
     whole: bool,
@@ -42,7 +45,7 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let good = if let Some(seed) = arguments.replay {
-        replay(seed, mutant, arguments.whole)
+        replay(seed, mutant, &arguments)
     } else if arguments.mutants {
         mutants(arguments.from, arguments.seeds)
     } else {
@@ -51,9 +54,15 @@ fn main() -> ExitCode {
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn replay(seed: u64, mutant: Option<Mutant>, whole: bool) -> bool {
-    let schedule = Schedule::new(seed);
-    let short = if whole { schedule } else { sim::shrink(&schedule, mutant) };
+/// What the seed becomes.
+fn schedule(seed: u64, mutant: Option<Mutant>, havip: bool) -> Schedule {
+    let schedule = Schedule::of(seed, mutant);
+    if havip { schedule.with_havip() } else { schedule }
+}
+
+fn replay(seed: u64, mutant: Option<Mutant>, arguments: &Arguments) -> bool {
+    let schedule = schedule(seed, mutant, arguments.havip);
+    let short = if arguments.whole { schedule } else { sim::shrink(&schedule, mutant) };
     let outcome = sim::run(&short, mutant, true);
     println!("{short}");
     for line in &outcome.story {
@@ -73,7 +82,13 @@ fn replay(seed: u64, mutant: Option<Mutant>, whole: bool) -> bool {
 
 fn sweep(arguments: &Arguments, mutant: Option<Mutant>) -> bool {
     let begun = Instant::now();
-    let found = sim::sweep(arguments.from, arguments.seeds, mutant, arguments.enough);
+    let found = sim::sweep_of(
+        |seed| schedule(seed, mutant, arguments.havip),
+        arguments.from,
+        arguments.seeds,
+        mutant,
+        arguments.enough,
+    );
     let secs = begun.elapsed().as_secs_f64();
     for (name, count) in found.coverage.rows() {
         println!("{count:>12} {name}");
@@ -88,8 +103,8 @@ fn sweep(arguments: &Arguments, mutant: Option<Mutant>) -> bool {
         println!("seed {seed} breaks {}: {}", violation.promise, violation.what);
     }
     if let Some((seed, _)) = found.failed.first() {
-        replay(*seed, mutant, false);
-        println!("again: cargo xtask sim --replay {seed}");
+        replay(*seed, mutant, arguments);
+        println!("again: cargo xtask sim --replay {seed}{}", if arguments.havip { " --havip" } else { "" });
         return false;
     }
     let missing = found.coverage.missing();

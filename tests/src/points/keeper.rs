@@ -27,13 +27,16 @@ pub struct Keeper<'a> {
     off: Mutex<[bool; 2]>,
     /// When somebody came to the armed point, CLOCK_MONOTONIC; 0: nobody yet.
     fired_ns: AtomicU64,
+    /// The power was cut for it.
+    has_cut: AtomicBool,
     ended: AtomicBool,
 }
 
 impl<'a> Keeper<'a> {
     /// Both have power.
     pub fn new(lab: &'a Lab) -> Self {
-        Self { lab, off: Mutex::default(), fired_ns: AtomicU64::new(0), ended: AtomicBool::new(false) }
+        let (fired_ns, has_cut, ended) = (AtomicU64::new(0), AtomicBool::new(false), AtomicBool::new(false));
+        Self { lab, off: Mutex::default(), fired_ns, has_cut, ended }
     }
 
     /// [`Self::work`] ends.
@@ -44,6 +47,11 @@ impl<'a> Keeper<'a> {
     /// When somebody came to the armed point, if somebody did.
     pub fn fired_ns(&self) -> Option<u64> {
         Some(self.fired_ns.load(Ordering::Relaxed)).filter(|at| *at != 0)
+    }
+
+    /// Whether the node that came to its point has lost its power for it.
+    pub fn has_cut(&self) -> bool {
+        self.has_cut.load(Ordering::Relaxed)
     }
 
     /// Whether both nodes have power.
@@ -110,6 +118,7 @@ impl<'a> Keeper<'a> {
             if let (false, Some(side)) = (cut, wants) {
                 cut = true;
                 complain("power cut", self.cut(side));
+                self.has_cut.store(true, Ordering::Relaxed);
                 back_at = Some((side, Instant::now() + POWER_CUT));
             }
             if let Some((side, _)) = back_at.filter(|(_, at)| Instant::now() >= *at) {

@@ -79,7 +79,6 @@ pub const EXCEPTIONS: [(&str, &str); 16] = [
     ("reject checksum", "of adverts only"),
     ("reject auth_type", "of adverts only"),
     ("reject password", "of adverts only"),
-    ("refusal Down", "a standby without facts is at rest, and is not asked"),
     ("refusal Hold", "a paused node decides nothing; `status` shows it: see the core's own tests"),
     ("verdict none", "no number of a verdict"),
     ("stays no_pulses", "there are pulses"),

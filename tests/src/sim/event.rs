@@ -24,6 +24,8 @@ pub enum Event {
     Fault(u32),
     /// Something that was broken may be whole again.
     Restore(u8),
+    /// A call gets to the service of the HaVip.
+    Api(u32),
 }
 
 /// Events in the order of their instants; of one instant, in the order in which they were put in.

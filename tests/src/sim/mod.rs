@@ -11,6 +11,7 @@ mod daemon;
 mod dice;
 mod event;
 mod faults;
+mod havip;
 mod kernel;
 mod mutants;
 mod network;
@@ -30,7 +31,7 @@ pub use coverage::{Coverage, EXCEPTIONS};
 pub use mutants::Mutant;
 pub use schedule::Schedule;
 pub use shrink::shrink;
-pub use sweep::{Sweep, sweep};
+pub use sweep::{Sweep, sweep, sweep_of};
 
 use schedule::{FAULTY, MS, Theme};
 use world::World;

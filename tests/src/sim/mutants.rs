@@ -37,11 +37,17 @@ pub enum Mutant {
     GateIgnoresTerms,
     /// The old data directory is removed once the new one runs, whether it streams or not.
     OldRemovedEarly,
+    /// Of a HaVip as the witness: whoever it leads to may go on.
+    HaVipMasterDecides,
+    /// Of the same: the key counts at once, and not when the other one's has certainly run out.
+    HaVipNotWaited,
+    /// Of the same: one node's looks show what was so longer ago than is assumed, as of a replica that lags.
+    HaVipShownLate,
 }
 
 impl Mutant {
     /// All of them, with the name that the command line takes.
-    pub const ALL: [(Self, &'static str); 17] = [
+    pub const ALL: [(Self, &'static str); 20] = [
         (Self::LeaseOutlastsDetection, "lease-outlasts-detection"),
         (Self::LeaseFromArrival, "lease-from-arrival"),
         (Self::OwnClockEchoed, "own-clock-echoed"),
@@ -59,7 +65,15 @@ impl Mutant {
         (Self::HastyDetector, "hasty-detector"),
         (Self::GateIgnoresTerms, "gate-ignores-terms"),
         (Self::OldRemovedEarly, "old-removed-early"),
+        (Self::HaVipMasterDecides, "havip-master-decides"),
+        (Self::HaVipNotWaited, "havip-not-waited"),
+        (Self::HaVipShownLate, "havip-shown-late"),
     ];
+
+    /// Whether it is about a HaVip as the witness.
+    pub const fn asks_a_havip(self) -> bool {
+        matches!(self, Self::HaVipMasterDecides | Self::HaVipNotWaited | Self::HaVipShownLate)
+    }
 
     /// By its name.
     pub fn named(name: &str) -> Option<Self> {

@@ -6,6 +6,7 @@ use harbor_ha_ebpf::records::Order;
 use harbor_ha_ebpf::units::Nanos;
 
 use super::event::Event;
+use super::havip::Reply;
 use super::mutants::Mutant;
 use super::schedule::MS;
 use super::world::World;
@@ -34,6 +35,8 @@ pub enum What {
     Answer(WitnessCall, Nanos, Answer),
     /// A question gets to the peer's PostgreSQL.
     AskPeer,
+    /// The answer to a call about the HaVip, or its absence.
+    Api(u64, Option<Reply>),
 }
 
 /// A heavy action on PostgreSQL.
@@ -101,6 +104,7 @@ impl World {
                 let after = self.dice.log(100_000, 20 * MS);
                 self.later(i, after, What::Store(terms, fails));
             }
+            Action::Witness(call) if self.schedule.havip => self.ask_havip(i, call),
             Action::Witness(call) => {
                 let after = self.witness_delay(i);
                 self.later(i, after, What::Ask(call, local));
@@ -163,12 +167,12 @@ impl World {
         self.check_order(i);
     }
 
-    fn witness_delay(&mut self, i: usize) -> u64 {
+    pub fn witness_delay(&mut self, i: usize) -> u64 {
         let slow = self.now < self.nodes[i].broken.witness_slow;
         if slow { self.dice.below(400 * MS) } else { 300_000 + self.dice.below(3 * MS) }
     }
 
-    fn reaches_witness(&self, i: usize) -> bool {
+    pub fn reaches_witness(&self, i: usize) -> bool {
         self.now >= self.nodes[i].broken.witness && self.nodes[i].hears(self.now)
     }
 
@@ -209,6 +213,7 @@ impl World {
                 let after = if lost { WITNESS_TIMEOUT } else { 0 };
                 self.later(i, after, What::Tell(Input::Done(Done::Witness { call, asked, answer })));
             }
+            What::Api(number, reply) => self.replied(i, number, reply),
             What::AskPeer => {
                 let answers = self.joined() && self.answers(1 - i);
                 let facts = answers.then(|| self.facts(1 - i));

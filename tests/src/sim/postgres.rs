@@ -161,6 +161,7 @@ impl Server {
             sync_names: if self.names { "peer".to_owned() } else { String::new() },
             replay_paused: self.signal && now < self.paused_until,
             rejoin_pending: self.signal && self.pending,
+            promotion_broke_off: self.signal && self.broke_off,
             ..PgFacts::default()
         }
     }

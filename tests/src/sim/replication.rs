@@ -230,7 +230,12 @@ impl World {
                 }
             }
         }
-        let remote = self.arp.filter(|&i| self.nodes[i].hears(self.now));
+        let (now, havip) = (self.now, self.schedule.havip);
+        // Careless: whatever the pair is doing.
+        if havip && self.dice.below(400) == 0 && self.havip.bind_by_hand(now) {
+            self.tell_story(|| "-- an operator binds both".to_owned());
+        }
+        let remote = self.arp.filter(|&i| self.nodes[i].hears(now) && (!havip || self.havip.reaches(now, i)));
         for (i, client) in [(remote, Client::Remote), (Some(0), Client::Local), (Some(1), Client::Local)] {
             let Some(i) = i else { continue };
             if (self.nodes[i].vip || client == Client::Remote) && self.dice.below(3) == 0 {

@@ -5,6 +5,7 @@ use std::fmt;
 use harbor_ha::core::rules::{Isolated, SyncPolicy};
 
 use super::dice::Dice;
+use super::mutants::Mutant;
 
 /// A millisecond, in nanoseconds.
 pub const MS: u64 = 1_000_000;
@@ -135,6 +136,8 @@ pub struct Schedule {
     /// What both clocks show at first.
     pub(super) offset: [u64; 2],
     pub(super) hang: u64,
+    /// The witness is a HaVip.
+    pub(super) havip: bool,
     pub(super) faults: Vec<Fault>,
 }
 
@@ -174,10 +177,48 @@ impl Schedule {
             drift,
             offset,
             hang: dice.pick(&[500, 1000]) * MS,
+            havip: false,
             faults: Vec::new(),
         };
         schedule.draw_faults(&mut dice);
         schedule
+    }
+
+    /// The schedule of a seed for a mutant: some are about a witness of their own, or about a rare coincidence.
+    pub fn of(seed: u64, mutant: Option<Mutant>) -> Self {
+        let schedule = Self::new(seed);
+        match mutant {
+            Some(mutant) if mutant.asks_a_havip() => schedule.with_havip(),
+            Some(Mutant::TailNotAwaited) => schedule.with_a_lost_tail(),
+            _ => schedule,
+        }
+    }
+
+    /// The standby lags and does not see that the primary starts anew; it takes over once that one has served again.
+    fn with_a_lost_tail(mut self) -> Self {
+        let mut dice = Dice::new(self.seed, 4);
+        let stall = dice.between(50 * MS, 500 * MS);
+        let loss = stall + dice.between(20 * MS, 300 * MS);
+        let cut = loss + dice.between(3_000 * MS, 5_000 * MS);
+        let fault = |at, node, kind, length| Fault { at, node, kind, length, level: 0 };
+        self.faults = vec![
+            fault(stall, 1, Kind::StreamStall, 7_500 * MS),
+            fault(stall, 1, Kind::PulseStarve, dice.between(1_000 * MS, 3_000 * MS)),
+            fault(loss, 0, Kind::PowerLoss, dice.between(5 * MS, 30 * MS)),
+            fault(cut, 0, Kind::CutBoth, dice.between(50 * MS, 400 * MS)),
+        ];
+        (self.theme, self.sync, self.isolated) = (Theme::Any, SyncPolicy::Required, Isolated::Hold);
+        self
+    }
+
+    /// The same with a HaVip as the witness, which knows no revocation.
+    #[must_use]
+    pub fn with_havip(mut self) -> Self {
+        (self.havip, self.isolated) = (true, Isolated::Witness);
+        if self.sync == SyncPolicy::Preferred {
+            self.sync = SyncPolicy::Required;
+        }
+        self
     }
 
     /// D, the larger of both nodes'.
@@ -261,8 +302,9 @@ impl Schedule {
 
 impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, theme, sync, isolated, pulses, drift, hang, .. } = self;
-        writeln!(f, "seed {seed}: theme {theme:?}, sync {sync:?}, isolated {isolated:?}, hang {} ms", hang / MS)?;
+        let Self { seed, theme, sync, isolated, pulses, drift, hang, havip, .. } = self;
+        let of = if *havip { " (a HaVip)" } else { "" };
+        writeln!(f, "seed {seed}: theme {theme:?}, sync {sync:?}, isolated {isolated:?}{of}, hang {} ms", hang / MS)?;
         let [first, second] = pulses.map(|(interval, threshold)| format!("{} ms x {threshold}", interval / MS));
         writeln!(f, "pulses {first} and {second}, clocks drift by {} and {} ppm", drift[0], drift[1])?;
         for fault in &self.faults {

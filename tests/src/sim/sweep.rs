@@ -20,6 +20,17 @@ pub struct Sweep {
 
 /// Runs the schedules of the seeds from `from` on; stops once `enough` of them have failed.
 pub fn sweep(from: u64, seeds: u64, mutant: Option<Mutant>, enough: usize) -> Sweep {
+    sweep_of(|seed| Schedule::of(seed, mutant), from, seeds, mutant, enough)
+}
+
+/// The same with schedules that `make` makes of the seeds.
+pub fn sweep_of(
+    make: impl Fn(u64) -> Schedule + Sync,
+    from: u64,
+    seeds: u64,
+    mutant: Option<Mutant>,
+    enough: usize,
+) -> Sweep {
     let next = AtomicU64::new(from);
     let found = Mutex::new(Sweep::default());
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -30,7 +41,7 @@ pub fn sweep(from: u64, seeds: u64, mutant: Option<Mutant>, enough: usize) -> Sw
             if seed >= from + seeds {
                 break;
             }
-            let outcome = run(&Schedule::new(seed), mutant, false);
+            let outcome = run(&make(seed), mutant, false);
             ours.runs += 1;
             ours.took += outcome.took;
             ours.coverage.add(&outcome.coverage);

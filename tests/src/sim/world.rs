@@ -10,6 +10,7 @@ use super::clock::Clock;
 use super::coverage::Coverage;
 use super::dice::Dice;
 use super::event::{Event, Queue, Slab};
+use super::havip::{self, HaVip};
 use super::mutants::Mutant;
 use super::node::Node;
 use super::perform::Pending;
@@ -29,6 +30,9 @@ pub struct World {
     pub dice: Dice,
     pub net: Dice,
     pub witness: Witness,
+    pub havip: HaVip,
+    /// Calls on their way to its service.
+    pub api: Slab<havip::Packet>,
     /// Faults of the schedule, and those that are part of another one.
     pub faults: Vec<Fault>,
     pub writes: u64,
@@ -61,6 +65,8 @@ impl World {
             pending: Slab::default(),
             net: Dice::new(schedule.seed, 3),
             witness: Witness::new(mutant == Some(Mutant::WitnessIgnored)),
+            havip: HaVip::new(),
+            api: Slab::default(),
             faults: schedule.faults.clone(),
             writes: 1,
             arp: None,
@@ -163,6 +169,11 @@ impl World {
             }
             Event::Fault(number) => self.break_something(number as usize),
             Event::Restore(i) => self.restore(i as usize),
+            Event::Api(number) => {
+                if let Some(packet) = self.api.take(number) {
+                    self.serve_havip(packet);
+                }
+            }
         }
     }
 
@@ -171,6 +182,7 @@ impl World {
         // A gate that is shut lets no ARP out either.
         if self.nodes[i].hears(self.now) && self.gate(i) == Gate::Open {
             self.arp = Some(i);
+            self.havip.announced(self.now, i);
         }
     }
 
@@ -256,6 +268,6 @@ impl World {
 const fn of_node(event: Event) -> Option<usize> {
     match event {
         Event::Arrive(i, _) | Event::Timer(i) | Event::Turn(i) | Event::Ended(i, _) => Some(i as usize),
-        Event::Pulse(_) | Event::Probe(_) | Event::Tick | Event::Fault(_) | Event::Restore(_) => None,
+        Event::Pulse(_) | Event::Probe(_) | Event::Tick | Event::Fault(_) | Event::Restore(_) | Event::Api(_) => None,
     }
 }

@@ -69,13 +69,13 @@ fn a_witness_has_defaults_and_its_values_arrive() {
 }
 
 #[test]
-fn a_kind_that_is_not_there_yet_says_so() {
+fn a_havip_is_no_witness_and_an_unknown_kind_is_none() {
     limits_with(
         &ETCD,
         "witness.kind",
         &["\"etcd\""],
         &[
-            ("\"havip\"", "not there yet; use \"etcd\" or \"redis\""),
+            ("\"havip\"", "could make two primaries (docs/cloud.md, `As a witness`); use \"etcd\" or \"redis\""),
             ("\"etdc\"", "did you mean \"etcd\"?"),
             ("", "is missing"),
         ],

@@ -284,6 +284,47 @@ fn a_standby_whose_promotion_broke_off_rejoins_a_primary_and_starts_as_a_standby
     node.pulse(PRIMARY, 2);
     node.news(Postgres::AtRest(rest));
     assert!(node.did(&REJOIN) && !starts(&node.did));
-    let node = resting(rest);
+    let mut node = resting(rest);
     assert!(node.did(&Action::Start { standby: true }));
+    // The primary of before comes back on the timeline of before, and nothing else tells that it is not followed.
+    node.done(Done::Start(Ok(())));
+    node.news(Postgres::Facts(PgFacts { streaming: false, promotion_broke_off: true, ..standby(1) }));
+    node.pulse(PRIMARY, 1);
+    assert!(node.pass(ms(15_000)).contains(&Action::Stop(StopMode::Fast)), "{}", node.core.why);
+    node.done(Done::Stop(Ok(())));
+    node.news(Postgres::AtRest(rest));
+    assert!(node.did(&REJOIN));
+}
+
+#[test]
+fn an_answer_of_a_standby_that_was_promoted_since_starts_nothing() {
+    let mut node = resting(at_rest(1));
+    node.pulse(flag::PG_UP | flag::PG_PRIMARY, 1);
+    node.feed(Input::PeerPostgres(Some(standby(1))));
+    assert!(!starts(&node.did), "{}", node.core.why);
+    // It serves, on a later timeline, and falls silent; this node was at fault meanwhile.
+    node.feed(Input::Link(false));
+    node.pulse(PRIMARY, 2);
+    node.dead();
+    node.feed(Input::Link(true));
+    assert!(!starts(&node.did), "{}", node.core.why);
+}
+
+#[test]
+fn one_that_runs_as_a_standby_is_stopped_for_its_rejoin_once_there_is_a_primary() {
+    let stops = |promotion_broke_off| {
+        let mut node = Node::new(Rules { postgres: true, start_wait: ms(500), ..rules(100) });
+        node.feed(Input::Link(true));
+        let facts = PgFacts { streaming: false, promotion_broke_off, ..standby(1) };
+        node.news(Postgres::Facts(facts.clone()));
+        let mut stopped = false;
+        for _ in 0..100 {
+            node.pulse(PRIMARY, 1);
+            node.news(Postgres::Facts(facts.clone()));
+            stopped |= node.pass(ms(200)).contains(&Action::Stop(StopMode::Fast));
+        }
+        stopped
+    };
+    assert!(stops(true));
+    assert!(!stops(false), "the primary did not say that it lacks the WAL");
 }

@@ -101,6 +101,22 @@ fn every_refusal_is_reported_once_and_ends_when_its_reason_does() {
 }
 
 #[test]
+fn one_whose_postgresql_is_down_says_so_and_counts_the_takeover_that_it_misses() {
+    let mut node = Node::with(standby(1));
+    node.pulse(PRIMARY | flag::SYNC, 1);
+    node.news(Postgres::Exited);
+    node.news(Postgres::NotReady("the database system is starting up".to_owned()));
+    let told = |node: &Node| (node.core.snapshot().refusal_name, node.core.snapshot().refusals.get("down").copied());
+    assert_eq!(told(&node), (Some("down"), None), "nothing was missed yet");
+    node.dead();
+    assert_eq!(told(&node), (Some("down"), Some(1)));
+    node.pass(ms(100));
+    assert_eq!(told(&node), (Some("down"), Some(1)), "once");
+    node.says(standby(1));
+    assert!(promotes(&node));
+}
+
+#[test]
 fn a_standby_that_never_heard_a_primary_refuses_when_commits_must_be_synchronous() {
     let mut node = Node::with(standby(1));
     assert!(!node.pass(ms(500)).contains(&Action::Promote));
