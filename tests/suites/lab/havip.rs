@@ -11,7 +11,7 @@ use harbor_ha_tests::lab::cloud::instance;
 use harbor_ha_tests::lab::config::Tuned;
 use harbor_ha_tests::lab::fault::Fault;
 use harbor_ha_tests::lab::need::{self, LAB};
-use harbor_ha_tests::lab::{Lab, Options, Side};
+use harbor_ha_tests::lab::{Lab, Options, Side, netns};
 use serde_json::{Value, json};
 
 use super::SOON;
@@ -156,7 +156,8 @@ fn a_dead_peer_is_fenced_once_bound_again_when_it_streams_and_not_fenced_within_
         return;
     }
     let lab = up(&["fence = [\"havip-unassociate\", \"ecs-stop\"]"]);
-    lab.inject(Fault::Node, Side::A).unwrap();
+    // It hangs, so that something of it is left for the power switch.
+    lab.inject(Fault::Hang, Side::A).unwrap();
     lab.wait("a is fenced", SOON, || fenced(&lab, Side::A)).unwrap();
     let wanted = |call: &Entry, name: &str, value: &str| {
         assert!(call.parameters.iter().any(|(key, found)| key == name && found == value), "{call:?}");
@@ -214,8 +215,10 @@ fn a_dead_peer_is_fenced_once_bound_again_when_it_streams_and_not_fenced_within_
     assert_eq!(calls(&lab, Side::A, "StopInstance").len(), 0, "a handed over to, and never took over from, the dead");
 }
 
-/// The program that the double runs when an instance is stopped has ended.
+/// The program that the double runs when an instance is stopped has begun, as nothing lives there, and has ended.
 fn power_is_off(lab: &Lab, side: Side) -> Result<()> {
+    let living = netns::processes(netns::inode(&lab.node(side).netns())?);
+    ensure!(living.is_empty(), "{living:?} live yet");
     let words = format!("fault\0--run\0{}\0node\0--node\0{side}\0", lab.run());
     for entry in fs::read_dir("/proc")?.flatten() {
         let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
