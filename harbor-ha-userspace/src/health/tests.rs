@@ -316,21 +316,25 @@ async fn arguments_and_parts_of_names_tell_processes_apart() {
     let called = sleepers.folder.path().join(name).display().to_string();
     let processes = vec![
         with(0, Match::Exact, word("1000"), name),
-        with(1, Match::Initial, word("1000"), name),
-        with(2, Match::Partial, word("2"), name),
+        with(1, Match::Partial, word("1000"), name),
+        with(2, Match::Initial, word("2"), name),
         with(3, Match::Initial, None, start_of),
         with(4, Match::Exact, None, start_of),
         with(5, Match::Partial, None, &name[1..]),
         with(6, Match::Exact, None, &called),
         with(7, Match::Exact, None, "/harbor-ha/sleep"),
+        // Part of an argument is none of it.
+        with(8, Match::Partial, word("100"), name),
+        // The longer last argument may be followed by more.
+        with(9, Match::Initial, word("100"), name),
     ];
     let (_watchers, mut facts) = start(Settings { processes, ..Settings::default() });
     let mut seen = Vec::new();
-    for _ in 0..8 {
+    for _ in 0..10 {
         let fact = next(&mut facts).await;
         seen.push((fact.tracker.0, fact.value));
     }
-    let expected = [0, 1, 1, 2, 0, 2, 2, 0];
+    let expected = [0, 1, 1, 2, 0, 2, 2, 0, 0, 1];
     let expected = (0..).zip(expected).map(|(tracker, count)| (tracker, Value::Number(count)));
     assert_eq!(seen, expected.collect::<Vec<_>>());
 }
