@@ -55,7 +55,7 @@ impl Numbers {
     pub fn tracks(&self, trackers: &Trackers, track: &Tracks) -> Vec<Track> {
         let use_of = |tracker: TrackerId, tracked: &Tracked| Track {
             tracker,
-            // The configuration allows no more than this.
+            // A file's may be any 32 bits; beyond 254 it decides as 254 does, as priorities end there.
             weight: tracked.weight.clamp(-254, 254) as i16,
             reverse: tracked.reverse,
         };

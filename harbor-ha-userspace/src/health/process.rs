@@ -31,10 +31,10 @@ const PIDFDS: usize = 256;
 pub enum Match {
     /// All of it.
     Exact,
-    /// The beginning: it may have more arguments. Without arguments: of the name.
+    /// As [`Match::Partial`], and the last argument that is given may be the beginning of one. Without arguments: the
+    /// beginning of the name.
     Initial,
-    /// As [`Match::Initial`], and the last argument that is given may be the beginning of one. Without arguments: any
-    /// part of the name.
+    /// Those that are given; it may have more arguments. Without arguments: any part of the name.
     Partial,
 }
 
@@ -86,8 +86,8 @@ fn fits(matching: Match, wanted: &[String], words: &[&str]) -> bool {
     match (matching, wanted.split_last()) {
         (Match::Exact, _) => wanted == words,
         (_, None) => true,
-        (Match::Initial, _) => words.len() >= wanted.len() && words[..wanted.len()] == *wanted,
-        (Match::Partial, Some((last, before))) => {
+        (Match::Partial, _) => words.len() >= wanted.len() && words[..wanted.len()] == *wanted,
+        (Match::Initial, Some((last, before))) => {
             words.len() >= wanted.len()
                 && words[..before.len()] == *before
                 && words[before.len()].starts_with(last.as_str())

@@ -1,5 +1,6 @@
 //! Scripts that are run at an interval (`vrrp_script`).
 
+use std::fmt::Display;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -7,12 +8,12 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
 use super::{Fact, TrackerId, Value, say};
-use crate::program::{How, Program};
+use crate::program::{Ended, How, Program, Running, StartError};
 
 /// Scripts of one interval are spread over it, so that a hundred do not start in the same millisecond; but over no more
 /// than this, as the first word of each is waited for.
 const SPREAD: Duration = Duration::from_secs(1);
-/// After the deadline and the grace: then it hangs in the kernel, and counts as failed already.
+/// After the deadline: then something hangs in the kernel, and counts as failed already.
 const STUCK: Duration = Duration::from_secs(1);
 
 /// A script: exit status 0 is well; anything else, a signal, or no end within the deadline of `program` is not.
@@ -37,34 +38,72 @@ impl Script {
         let mut last = None;
         loop {
             turns.tick().await;
-            let mut run = pin!(self.program.run(&[], &[]));
-            let limit = self.program.deadline.map_or(Duration::MAX, |deadline| deadline + self.program.grace + STUCK);
-            let ended = timeout(limit, &mut run).await.ok();
-            let well = ended.as_ref().is_some_and(|ended| ended.is_success());
-            // The same again is not news; a script that fails each second would fill the log.
-            let how = ended.as_ref().map(|ended| ended.how.clone());
-            if last.as_ref() != Some(&how) {
-                self.log(
-                    ended.as_ref().map_or(&"it does not end, not even by SIGKILL" as _, |ended| ended as _),
-                    well,
-                    &how,
-                );
-                last = Some(how);
+            let mut running = None;
+            let mut late = false;
+            {
+                let mut outcome = pin!(self.outcome(&mut running));
+                let limit = self.program.deadline.map_or(Duration::MAX, |deadline| deadline + STUCK);
+                // Told at once: what ends a script may take the whole grace, and is no news.
+                let told = match timeout(limit, &mut outcome).await {
+                    Ok(how) => say(&facts, self.tracker, worth(&how)).await,
+                    Err(_) => {
+                        late = true;
+                        say(&facts, self.tracker, Value::Failed).await
+                    }
+                };
+                if told.is_err() {
+                    return;
+                }
+                if late {
+                    self.news(&mut last, How::TimedOut, &"it neither starts nor ends: its file system may hang");
+                    outcome.await;
+                }
             }
-            if say(&facts, self.tracker, if well { Value::Ok } else { Value::Failed }).await.is_err() {
-                return;
-            }
-            if ended.is_none() {
-                run.await;
+            // Until then its turn is not over.
+            let ended = match running {
+                Some(Ok(mut running)) => self.end(&mut running, &mut last).await,
+                Some(Err(why)) => Ended::not_started(why),
+                None => continue,
+            };
+            if !late {
+                self.news(&mut last, ended.how.clone(), &ended);
             }
         }
     }
 
-    fn log(&self, words: &(dyn std::fmt::Display + Sync), well: bool, how: &Option<How>) {
-        match how {
-            _ if well => tracing::info!(script = self.name, "{words}"),
-            Some(How::NotStarted(_)) => tracing::error!(script = self.name, "counts as failed: {words}"),
-            _ => tracing::warn!(script = self.name, "counts as failed: {words}"),
+    /// How a run ends, as soon as that is known.
+    async fn outcome(&self, running: &mut Option<Result<Running, StartError>>) -> How {
+        match running.insert(self.program.start(&[], &[]).await) {
+            Ok(running) => running.outcome().await,
+            Err(why) => How::NotStarted(why.to_string()),
         }
     }
+
+    /// The end of a run of which the outcome is known.
+    async fn end(&self, running: &mut Running, last: &mut Option<How>) -> Ended {
+        match timeout(self.program.grace + STUCK, running.wait()).await {
+            Ok(ended) => ended,
+            Err(_) => {
+                self.news(last, How::Lost, &"it does not end, not even by SIGKILL");
+                running.wait().await
+            }
+        }
+    }
+
+    /// The same again is not news; a script that fails each second would fill the log.
+    fn news(&self, last: &mut Option<How>, how: How, words: &dyn Display) {
+        if last.as_ref() == Some(&how) {
+            return;
+        }
+        match how {
+            How::Exited(0) => tracing::info!(script = self.name, "{words}"),
+            How::NotStarted(_) => tracing::error!(script = self.name, "counts as failed: {words}"),
+            _ => tracing::warn!(script = self.name, "counts as failed: {words}"),
+        }
+        *last = Some(how);
+    }
+}
+
+fn worth(how: &How) -> Value {
+    if *how == How::Exited(0) { Value::Ok } else { Value::Failed }
 }

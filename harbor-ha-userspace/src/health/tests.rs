@@ -100,6 +100,40 @@ async fn a_script_that_runs_ends_with_its_watcher() {
     folder.until_gone().await;
 }
 
+/// Kills the process whose number the script has written, which no request to end has moved.
+async fn kill(folder: &Folder, file: &str) {
+    let number = || folder.read(file).trim().parse::<i32>().ok();
+    until("its number is there", || number().is_some()).await;
+    let pid = nix::unistd::Pid::from_raw(number().expect("just seen"));
+    assert_eq!(nix::sys::signal::kill(pid, None), Ok(()), "the fact came while it was there");
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).expect("ours");
+}
+
+#[tokio::test]
+async fn a_script_that_does_not_end_has_failed_when_its_time_is_over_and_not_when_it_is_gone() {
+    let folder = Folder::new();
+    let mut program = folder.sh("check", "trap '' TERM; echo $$ > $0.pid; while :; do sleep 0.1; done");
+    // Its time is over only when it surely runs; it would be killed later than the test waits for the fact.
+    (program.deadline, program.grace) = (Some(Duration::from_secs(5)), PATIENCE * 10);
+    let scripts = vec![script(7, program, Duration::from_secs(1000))];
+    let (_watchers, mut facts) = start(Settings { scripts, ..Settings::default() });
+    assert_eq!(value(&mut facts).await, Value::Failed);
+    kill(&folder, "check.pid").await;
+    folder.until_gone().await;
+}
+
+#[tokio::test]
+async fn a_script_that_ends_well_is_well_while_what_it_left_is_being_ended() {
+    let folder = Folder::new();
+    let mut program = folder.sh("check", "trap '' TERM; sleep 1000 & echo $! > $0.pid; exit 0");
+    program.grace = PATIENCE * 10;
+    let scripts = vec![script(7, program, Duration::from_secs(1000))];
+    let (_watchers, mut facts) = start(Settings { scripts, ..Settings::default() });
+    assert_eq!(value(&mut facts).await, Value::Ok);
+    kill(&folder, "check.pid").await;
+    folder.until_gone().await;
+}
+
 fn watched(path: &std::path::Path) -> Settings {
     let files = vec![File { tracker: TRACKER, path: path.to_owned() }];
     Settings { files, ..Settings::default() }
@@ -316,21 +350,25 @@ async fn arguments_and_parts_of_names_tell_processes_apart() {
     let called = sleepers.folder.path().join(name).display().to_string();
     let processes = vec![
         with(0, Match::Exact, word("1000"), name),
-        with(1, Match::Initial, word("1000"), name),
-        with(2, Match::Partial, word("2"), name),
+        with(1, Match::Partial, word("1000"), name),
+        with(2, Match::Initial, word("2"), name),
         with(3, Match::Initial, None, start_of),
         with(4, Match::Exact, None, start_of),
         with(5, Match::Partial, None, &name[1..]),
         with(6, Match::Exact, None, &called),
         with(7, Match::Exact, None, "/harbor-ha/sleep"),
+        // Part of an argument is none of it.
+        with(8, Match::Partial, word("100"), name),
+        // The longer last argument may be followed by more.
+        with(9, Match::Initial, word("100"), name),
     ];
     let (_watchers, mut facts) = start(Settings { processes, ..Settings::default() });
     let mut seen = Vec::new();
-    for _ in 0..8 {
+    for _ in 0..10 {
         let fact = next(&mut facts).await;
         seen.push((fact.tracker.0, fact.value));
     }
-    let expected = [0, 1, 1, 2, 0, 2, 2, 0];
+    let expected = [0, 1, 1, 2, 0, 2, 2, 0, 0, 1];
     let expected = (0..).zip(expected).map(|(tracker, count)| (tracker, Value::Number(count)));
     assert_eq!(seen, expected.collect::<Vec<_>>());
 }

@@ -189,7 +189,8 @@ impl Program {
             let report = pipe::Receiver::from_owned_fd(report)?;
             let output = pipe::Receiver::from_owned_fd(output)?;
             let lifeline = Some(lifeline);
-            Ok(Running { lifeline, keeper, report, output, words: Vec::new(), said: Vec::new(), unsaid: 0 })
+            let (words, said) = (Vec::new(), Vec::new());
+            Ok(Running { lifeline, keeper, report, output, open: true, words, said, unsaid: 0 })
         });
         let started = started.await;
         drop(wanted);
@@ -242,6 +243,8 @@ pub struct Running {
     keeper: JoinHandle<()>,
     report: pipe::Receiver,
     output: pipe::Receiver,
+    /// Whether there may be more output.
+    open: bool,
     words: Vec<u8>,
     said: Vec<u8>,
     unsaid: u64,
@@ -253,38 +256,56 @@ impl Running {
         self.lifeline = None;
     }
 
-    /// Until it, and whatever it left behind, is gone. Cancel-safe.
-    pub async fn wait(&mut self) -> Ended {
-        let mut chunk = [0; 16 << 10];
-        let mut open = true;
+    /// Until it is known how it ends: it has ended, or its time is over. It, or what it left behind, may still be there.
+    /// Cancel-safe.
+    pub async fn outcome(&mut self) -> How {
         loop {
-            tokio::select! {
-                ready = self.output.readable(), if open => match ready.and_then(|()| self.output.try_read(&mut chunk)) {
-                    Ok(0) => open = false,
-                    Ok(length) => self.keep(&chunk[..length]),
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    Err(_) => open = false,
-                },
-                ready = self.report.readable() => match ready.and_then(|()| self.report.try_read(&mut chunk[..WORD])) {
-                    // The keeper's end.
-                    Ok(0) => break,
-                    Ok(length) => self.words.extend_from_slice(&chunk[..length]),
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    Err(_) => break,
-                },
+            if let (Some(how), _) = self.told() {
+                return how;
+            }
+            if !self.listen().await {
+                return How::Lost;
             }
         }
+    }
+
+    /// Until it, and whatever it left behind, is gone. Cancel-safe.
+    pub async fn wait(&mut self) -> Ended {
+        while self.listen().await {}
         if !self.keeper.is_finished() {
             let _reaped = (&mut self.keeper).await;
         }
         // What is in the pipe still; an end to it may never come if the program gave its output to somebody else.
-        while open {
+        let mut chunk = [0; 16 << 10];
+        while self.open {
             match self.output.try_read(&mut chunk) {
                 Ok(length) if length > 0 => self.keep(&chunk[..length]),
-                _ => open = false,
+                _ => self.open = false,
             }
         }
-        self.ended()
+        let (how, left) = self.told();
+        let said = String::from_utf8_lossy(&std::mem::take(&mut self.said)).into_owned();
+        Ended { how: how.unwrap_or(How::Lost), said, unsaid: self.unsaid, left }
+    }
+
+    /// Takes the next of what it or its keeper says; false at the keeper's end.
+    async fn listen(&mut self) -> bool {
+        let mut chunk = [0; 16 << 10];
+        tokio::select! {
+            ready = self.output.readable(), if self.open => match ready.and_then(|()| self.output.try_read(&mut chunk)) {
+                Ok(0) => self.open = false,
+                Ok(length) => self.keep(&chunk[..length]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => self.open = false,
+            },
+            ready = self.report.readable() => match ready.and_then(|()| self.report.try_read(&mut chunk[..WORD])) {
+                Ok(0) => return false,
+                Ok(length) => self.words.extend_from_slice(&chunk[..length]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return false,
+            },
+        }
+        true
     }
 
     fn keep(&mut self, bytes: &[u8]) {
@@ -294,7 +315,8 @@ impl Running {
         self.unsaid += rest.len() as u64;
     }
 
-    fn ended(&mut self) -> Ended {
+    /// What the keeper has said so far: how it ended, and how many processes it left.
+    fn told(&self) -> (Option<How>, u32) {
         let mut how = None;
         let mut left = 0;
         for word in self.words.chunks_exact(WORD) {
@@ -324,8 +346,7 @@ impl Running {
                 _ => {}
             }
         }
-        let said = String::from_utf8_lossy(&std::mem::take(&mut self.said)).into_owned();
-        Ended { how: how.unwrap_or(How::Lost), said, unsaid: self.unsaid, left }
+        (how, left)
     }
 }
 

@@ -288,7 +288,7 @@ impl Router {
             risen = true;
             (instance.master_interval, instance.master) = (instance.rules.protocol.interval(), None);
             let down_at = now.after(instance.master_down());
-            let owner = instance.rules.priority.is_owner();
+            let owner = instance.rules.priority.is_owner() && instance.rules.owns_at_once;
             if owner && fellows.len() == 1 {
                 instance.become_master(now, fellow, OWNS, out);
             } else {

@@ -45,6 +45,9 @@ pub struct InstanceRules {
     pub protocol: Protocol,
     /// Its priority before trackers move it.
     pub priority: Base,
+    /// Whether an owner is master at once (RFC 9568 §6.4.1); otherwise it waits one Master_Down_Interval, as an owner with
+    /// keepalived's `state BACKUP` does. Of no meaning to others.
+    pub owns_at_once: bool,
     /// The address that its adverts come from: equal priorities are decided by the greater one (RFC 9568 §6.4.3).
     pub source: Ipv4Addr,
     /// Whether it takes over from a living master of a lower priority.

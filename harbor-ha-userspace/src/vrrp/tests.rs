@@ -43,6 +43,7 @@ fn instance(protocol: Protocol, priority: u8) -> InstanceRules {
         vrid: Vrid::new(51).unwrap(),
         protocol,
         priority: Base::new(priority).unwrap(),
+        owns_at_once: true,
         source: OURS,
         preempt: true,
         preempt_delay: Nanos(0),

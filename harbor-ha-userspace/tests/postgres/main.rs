@@ -342,7 +342,8 @@ async fn a_standby_follows_a_new_upstream_without_a_restart(bin) {
     let client = b.client().await;
     client.batch_execute("ALTER SYSTEM SET primary_conninfo = 'host=127.0.0.9'").await.unwrap();
     client.batch_execute("SELECT pg_reload_conf()").await.unwrap();
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    // The reload is asynchronous: what streams still might be the old connection.
+    wait_until(b, |facts| !facts.streaming).await;
     b.pg.follow().await.unwrap();
     wait_until(b, |facts| facts.streaming).await;
     assert_eq!(b.pg.running().unwrap().pid(), before);

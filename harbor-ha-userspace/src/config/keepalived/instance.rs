@@ -156,7 +156,7 @@ impl Judge<'_> {
             "state" => match child.word(1) {
                 Some(state @ ("MASTER" | "BACKUP")) => {
                     main.set("state", draft::text(&state.to_ascii_lowercase()));
-                    self.carried(child, "instance.state, the wish at the start");
+                    self.carried(child, "instance.state; it decides with priority 255 alone, as with keepalived");
                 }
                 _ => self.refused(child, "takes MASTER or BACKUP; BACKUP is used"),
             },

@@ -29,7 +29,9 @@ pub(super) fn instance(section: &Section<'_>, known: Option<&Known>) -> Option<I
     let vrid = section.required("vrid", "51", |value| integer(value, 1..=255u8));
     let priority = section.or("priority", Priority(100), |value| integer(value, 1..=255u8).map(Priority));
     let wishes = [("backup", Wish::Backup), ("master", Wish::Master)];
-    let state = section.or("state", Wish::Backup, |value| values::word(value, &wishes));
+    // RFC 9568 §6.4.1, and keepalived where nothing is said.
+    let usual = if priority == Some(Priority::OWNER) { Wish::Master } else { Wish::Backup };
+    let state = section.or("state", usual, |value| values::word(value, &wishes));
     let any = Duration::from_millis(10)..=Duration::from_secs(255);
     let advert_interval = section.or("advert_interval", Duration::from_secs(1), |value| match version {
         Some(VrrpVersion::V2) => interval_v2(value),

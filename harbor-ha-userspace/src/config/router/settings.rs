@@ -73,7 +73,7 @@ pub struct Instance {
     pub vrid: Vrid,
     /// 1 to 254, or 255 for the address owner.
     pub priority: Priority,
-    /// The wish at the start.
+    /// How an owner of the addresses (priority 255) starts; of no effect below.
     pub state: Wish,
     /// Between adverts.
     pub advert_interval: Duration,
@@ -117,12 +117,12 @@ pub struct Instance {
     pub notify: Notify,
 }
 
-/// Which state an instance wishes for at the start; only priority 255 gets it at once.
+/// How an instance of priority 255 starts. All others wait one Master_Down_Interval, whatever they wish for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wish {
-    /// Wait and listen.
+    /// It waits one Master_Down_Interval first.
     Backup,
-    /// Serve.
+    /// It serves at once.
     Master,
 }
 

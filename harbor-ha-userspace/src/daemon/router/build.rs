@@ -9,7 +9,7 @@ use harbor_ha_ebpf::wire::vrrp::{Checksum as Form, auth};
 
 use super::desk::Spot;
 use super::engine::Speaker;
-use crate::config::router::settings::{Checksum, Instance, Settings, VirtualAddress};
+use crate::config::router::settings::{Checksum, Instance, Settings, VirtualAddress, Wish};
 use crate::config::settings::VrrpVersion;
 use crate::daemon::tracking::Numbers;
 use crate::net::netlink::Place;
@@ -87,6 +87,7 @@ pub fn rules(settings: &Settings, sources: &[Ipv4Addr]) -> Rules {
             vrid: instance.vrid,
             protocol: protocol(instance),
             priority: Base::new(instance.priority.0).expect("the configuration allows no 0"),
+            owns_at_once: instance.state == Wish::Master,
             source,
             preempt: instance.preempt,
             preempt_delay: nanos(instance.preempt_delay),

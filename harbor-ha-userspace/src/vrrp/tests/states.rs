@@ -93,6 +93,9 @@ fn an_owner_is_master_at_once_and_nobody_else_is() {
     assert!(node.did(&sends(255)) && node.did(&Action::AddAddresses(ONE)));
     assert_eq!(node.told(), [(Subject::Instance(ONE), What::Master)]);
     assert_eq!(Node::new(alone(instance(v2(1), 254))).state(), State::Backup);
+    // keepalived's owner with `state BACKUP`.
+    let node = Node::new(alone(InstanceRules { owns_at_once: false, ..instance(v2(1), 255) }));
+    assert_eq!(node.state(), State::Backup);
 }
 
 #[test]

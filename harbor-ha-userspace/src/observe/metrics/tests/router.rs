@@ -22,6 +22,7 @@ fn status() -> RouterStatus {
         vrid: Vrid::new(vrid).unwrap(),
         protocol: Protocol::V3(Centis::new(100).unwrap()),
         priority: Base::new(100).unwrap(),
+        owns_at_once: true,
         source: Ipv4Addr::new(10, 0, 0, 1),
         preempt: true,
         preempt_delay: Nanos(0),
