@@ -215,9 +215,7 @@ impl World {
         let length = self.dice.between(50 * MS, 600 * MS);
         let mut reply = Reply(None);
         if matches!(request, Request::Describe) {
-            let late = self.mutant == Some(Mutant::HaVipShownLate) && node == 0;
             let age = match self.dice.below(4) {
-                _ if late => TTL.0 * 3,
                 0 => self.dice.below(OLD),
                 _ => 0,
             };

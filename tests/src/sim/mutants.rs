@@ -41,13 +41,11 @@ pub enum Mutant {
     HaVipMasterDecides,
     /// Of the same: the key counts at once, and not when the other one's has certainly run out.
     HaVipNotWaited,
-    /// Of the same: one node's looks show what was so longer ago than is assumed, as of a replica that lags.
-    HaVipShownLate,
 }
 
 impl Mutant {
     /// All of them, with the name that the command line takes.
-    pub const ALL: [(Self, &'static str); 20] = [
+    pub const ALL: [(Self, &'static str); 19] = [
         (Self::LeaseOutlastsDetection, "lease-outlasts-detection"),
         (Self::LeaseFromArrival, "lease-from-arrival"),
         (Self::OwnClockEchoed, "own-clock-echoed"),
@@ -67,12 +65,11 @@ impl Mutant {
         (Self::OldRemovedEarly, "old-removed-early"),
         (Self::HaVipMasterDecides, "havip-master-decides"),
         (Self::HaVipNotWaited, "havip-not-waited"),
-        (Self::HaVipShownLate, "havip-shown-late"),
     ];
 
     /// Whether it is about a HaVip as the witness.
     pub const fn asks_a_havip(self) -> bool {
-        matches!(self, Self::HaVipMasterDecides | Self::HaVipNotWaited | Self::HaVipShownLate)
+        matches!(self, Self::HaVipMasterDecides | Self::HaVipNotWaited)
     }
 
     /// By its name.
