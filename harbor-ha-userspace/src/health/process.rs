@@ -373,10 +373,10 @@ mod tests {
     fn arguments_are_compared_as_far_as_was_asked() {
         assert!(fit(Match::Exact, &["-D", "/data"], &["-D", "/data"]));
         assert!(!fit(Match::Exact, &["-D", "/data"], &["-D", "/data", "-p", "5432"]));
-        assert!(fit(Match::Initial, &["-D", "/data"], &["-D", "/data", "-p", "5432"]));
-        assert!(!fit(Match::Initial, &["-D", "/da"], &["-D", "/data"]));
-        assert!(fit(Match::Partial, &["-D", "/da"], &["-D", "/data", "-p", "5432"]));
-        assert!(!fit(Match::Partial, &["-D", "/da"], &["-D"]));
+        assert!(fit(Match::Partial, &["-D", "/data"], &["-D", "/data", "-p", "5432"]));
+        assert!(!fit(Match::Partial, &["-D", "/da"], &["-D", "/data"]));
+        assert!(fit(Match::Initial, &["-D", "/da"], &["-D", "/data", "-p", "5432"]));
+        assert!(!fit(Match::Initial, &["-D", "/da"], &["-D"]));
         assert!(!fit(Match::Exact, &[], &["-D"]), "an empty list says: no arguments");
     }
 
