@@ -150,6 +150,7 @@ fn words(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
 }
 
 #[test]
+#[ignore = "not stable: a hung peer whose kernel answers is fenced in one run and not in another; issue 5 is open for it"]
 fn a_dead_peer_is_fenced_once_bound_again_when_it_streams_and_not_fenced_within_the_cool_down() {
     let name = "a_dead_peer_is_fenced_once_bound_again_when_it_streams_and_not_fenced_within_the_cool_down";
     if !need::has(name, &LAB) {
