@@ -7,9 +7,9 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep_until};
 
 use super::repeated::Repeated;
+use crate::clock;
 use crate::core::facts::AtRest;
 use crate::core::{Input, Postgres};
-use crate::net::clock;
 use crate::pg::{ControlError, Pg, Postmaster, Probe, Refusal};
 
 /// Between two lines about one fault that goes on.

@@ -12,13 +12,14 @@ use tokio::sync::{Notify, mpsc};
 
 use super::build::Parts;
 use super::repeated::Repeated;
+use crate::clock;
 use crate::config::settings::Settings;
 use crate::core::flows::Reset;
 use crate::core::witness::{Answer, WitnessCall};
 use crate::core::{Action, Done, Input, Promoted, PulseState, Served, StopMode};
 use crate::fault;
 use crate::kernel::load::LoadError;
-use crate::net::{clock, reset};
+use crate::net::reset;
 use crate::pg::{self, Pg, RejoinBy, StartAs};
 use crate::vrrp::Event;
 use crate::witness::{Identity, Witness};

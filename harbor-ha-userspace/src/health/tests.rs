@@ -51,7 +51,7 @@ async fn a_script_is_well_by_its_exit_status_and_by_nothing_else() {
     for expected in [Value::Ok, Value::Failed, Value::Failed, Value::Failed, Value::Ok] {
         let fact = next(&mut facts).await;
         assert_eq!((fact.tracker, fact.value), (TRACKER, expected));
-        assert!(fact.at <= super::now());
+        assert!(fact.at <= crate::clock::now());
     }
     drop(watchers);
     folder.until_gone().await;
