@@ -23,6 +23,8 @@ pub mod notify;
 pub mod observe;
 pub mod pg;
 pub mod program;
+#[cfg(test)]
+mod skip;
 pub mod store;
 pub mod vrrp;
 pub mod witness;
