@@ -43,7 +43,9 @@ pub struct Outcome {
 /// What a plain `cargo test` explores.
 pub fn small() -> Vec<Run> {
     let calm = Bounds::CALM;
-    let hold = |name, bounds| Run { name, protocol: Protocol { policy: Policy::Hold, bounds, deviation: None } };
+    let run = |name, policy, bounds| Run { name, protocol: Protocol { policy, bounds, deviation: None } };
+    let hold = |name, bounds| run(name, Policy::Hold, bounds);
+    let witness = |name, bounds| run(name, Policy::Witness, bounds);
     vec![
         hold("hold: late, lost and doubled packets", calm),
         hold("hold, a waiver and its return", Bounds { waivers: 1, ..calm }),
@@ -51,14 +53,8 @@ pub fn small() -> Vec<Run> {
         hold("hold, a daemon crashes", Bounds { crashes: 1, terms: 3, ..calm }),
         hold("hold, a host loses power or its maps", Bounds { losses: 1, terms: 3, ..calm }),
         hold("hold, both halves of an echo", Bounds { halves: true, terms: 3, ..calm }),
-        Run {
-            name: "witness, two questions for the key",
-            protocol: Protocol {
-                policy: Policy::Witness,
-                bounds: Bounds { asks: 2, terms: 3, ..calm },
-                deviation: None,
-            },
-        },
+        witness("witness, two questions for the key", Bounds { asks: 2, terms: 3, ..calm }),
+        witness("witness, one that grants more than is taken", Bounds { asks: 2, waivers: 1, ..calm }),
     ]
 }
 

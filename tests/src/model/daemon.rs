@@ -8,7 +8,11 @@ use super::step::Protocol;
 impl Protocol {
     /// The lowest term of this node's above all that it knows.
     pub fn next_term(node: &Node, me: usize) -> u8 {
-        let next = node.known() + 1;
+        Self::above(node.known(), me)
+    }
+
+    fn above(term: u8, me: usize) -> u8 {
+        let next = term + 1;
         next + u8::from(usize::from(next % 2) != me)
     }
 
@@ -120,6 +124,7 @@ impl Protocol {
         node.disk.seen = node.disk.seen.max(node.kernel.highest);
         node.disk.primary = true;
         node.user.resigned = false;
+        node.user.outrun = 0;
         node.user.phase = Phase::Promoted(solo);
         node.kernel.echo = self.has(Deviation::EchoNotWithdrawn);
         true
@@ -183,11 +188,13 @@ impl Protocol {
                 node.user.early = false;
             }
             Step::CallBack if waived && echoes_flow && !self.has(Deviation::WaiverReturnsInTerm) => {
-                if kernel.serving + 2 > self.bounds.terms {
+                // What the witness granted the other node counts, though nobody ever served in it.
+                let term = Self::above(kernel.serving.max(node.user.outrun), me);
+                if term > self.bounds.terms {
                     return false;
                 }
-                node.disk.mine = kernel.serving + 2;
-                kernel.serving = node.disk.mine;
+                node.disk.mine = term;
+                kernel.serving = term;
                 kernel.solo = Solo::No;
                 kernel.solo_until = OVER;
             }

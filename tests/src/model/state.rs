@@ -117,6 +117,8 @@ pub struct User {
     pub early: bool,
     /// Of the same-term return of a waived right: the primary was heard without `LEASED`.
     pub returning: bool,
+    /// The later term that the witness said it had granted; 0: none that matters.
+    pub outrun: u8,
 }
 
 /// How far a takeover is.
@@ -164,6 +166,13 @@ pub enum Ask {
         /// Since it was sent.
         age: u8,
         /// As sent.
+        term: u8,
+    },
+    /// Refused, as a later term was granted; the answer is on its way.
+    Outrun {
+        /// Since it was sent.
+        age: u8,
+        /// The later one.
         term: u8,
     },
 }

@@ -31,6 +31,10 @@ impl Protocol {
                     node.kernel.solo_until = node.kernel.solo_until.max(kernel::key_rest(self.bounds.ttl, age));
                 }
             }
+            (Step::Granted, Ask::Outrun { term, .. }) => {
+                node.ask = Ask::No;
+                node.user.outrun = node.user.outrun.max(term);
+            }
             (Step::TakeBack, ask) if serving != 0 && node.kernel.leased >= 0 => {
                 if node.kernel.solo_until == OVER || node.kernel.solo_until == FOREVER {
                     return false;
@@ -51,7 +55,11 @@ impl Protocol {
         match (step, node.ask) {
             (Step::Grant, Ask::Sent { age, term }) => {
                 let free = witness.holder.is_none() || witness.ttl <= 0 || mine;
-                if !free || term < witness.highest {
+                if term < witness.highest {
+                    node.ask = Ask::Outrun { age, term: witness.highest };
+                    return true;
+                }
+                if !free {
                     node.ask = Ask::No;
                     return true;
                 }
