@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use harbor_ha_ebpf::decide::gate::{self, Gate};
 use harbor_ha_ebpf::records::Order;
-use harbor_ha_ebpf::units::Nanos;
+use harbor_ha_ebpf::units::{Nanos, Priority};
 use harbor_ha_ebpf::wire::pulse::flag;
 use tokio::sync::{Notify, mpsc};
 
@@ -83,6 +83,12 @@ impl Performer {
             }
             Action::Pulse(state) => {
                 let now = state.flags != self.said.flags;
+                // RFC 9568 §6.1: Skew_Time is of the priority that this node has now, not of the one that is configured.
+                if state.priority != self.said.priority
+                    && let Err(error) = parts.maps.set_priority(Priority(state.priority))
+                {
+                    self.kernel_refused(&error);
+                }
                 self.said = state;
                 if let Some(pulses) = &parts.pulses {
                     pulses.say(state, now);
