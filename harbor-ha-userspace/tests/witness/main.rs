@@ -206,7 +206,7 @@ both! {
         let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
         listener.set_nonblocking(true).unwrap();
         let silent = listener.local_addr().unwrap().port();
-        let mut asked = || std::iter::from_fn(|| listener.accept().ok()).count();
+        let asked = || std::iter::from_fn(|| listener.accept().ok()).count();
         settings.endpoints = [port, silent, server.port].map(endpoint).to_vec();
         let mut a = node(1, &settings);
         a.acquire(5, 0).await.unwrap();
