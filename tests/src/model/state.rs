@@ -246,6 +246,11 @@ impl Node {
         self.disk.mine.max(self.disk.seen).max(self.kernel.highest)
     }
 
+    /// It gave up its right to succeed the primary of the newest term that it knows.
+    pub fn has_waived(&self) -> bool {
+        self.disk.waived >= self.known()
+    }
+
     /// It is a standby that may succeed a primary of the term that it follows, by what that one said.
     pub fn has_right(&self) -> bool {
         let heard = &self.kernel.heard;

@@ -11,7 +11,7 @@ impl Protocol {
     pub(super) fn with_the_witness(&self, state: &mut State, me: usize, step: Step) -> bool {
         let node = &mut state.nodes[me];
         let serving = node.kernel.serving;
-        let takes_over = matches!(node.user.phase, Phase::Waiting(_));
+        let takes_over = matches!(node.user.phase, Phase::Waiting(_)) && !self.is_bound_by_a_waiver(node);
         let term = if serving != 0 { serving } else { Self::next_term(node, me) };
         match (step, node.ask) {
             (Step::Ask, Ask::No) if state.budget.asks > 0 => {
