@@ -34,9 +34,6 @@ const HEALTHY_LIMIT: Duration = Duration::from_secs(60);
 const DEATH_LIMIT: Duration = Duration::from_secs(10);
 /// For a scenario to come to the point.
 const REACH_LIMIT: Duration = Duration::from_secs(30);
-/// What a node saw last may lead it another way: a standby that was seen without its stream before its server ended is
-/// rejoined, not started. So often is it led to its point.
-const REACH_TRIES: usize = 3;
 /// All is well for so long, and nobody came to the point: nobody will.
 const CALM: Duration = Duration::from_secs(4);
 /// A restart of the primary's daemon may cost it its role on a busy machine: then the other one is armed.
@@ -227,11 +224,6 @@ pub fn sweep(options: &Options, todo: &[(Case, Kind)], mut show: impl FnMut(&Out
             None => Bench::up(options)?,
         };
         let mut outcome = at.run(number, *case, *kind);
-        for _again in 1..REACH_TRIES {
-            if !outcome.reached && outcome.problems.is_empty() {
-                outcome = at.run(number, *case, *kind);
-            }
-        }
         if outcome.problems.is_empty() {
             bench = Some(at);
         } else {

@@ -42,6 +42,10 @@ pub(super) fn cause(
         Scenario::Standby => lab.inject(Fault::Postgres, standby).map(drop),
         Scenario::Switchover => lab.node(primary).request("switchover").map(drop),
         Scenario::Reinit => lab.node(standby).request("reinit").map(drop),
+        Scenario::StandbyPower => {
+            keeper.cut(standby)?;
+            power_on(standby, true)
+        }
         Scenario::BrokeOff => {
             keeper.cut(standby)?;
             // Not before what the standby has.
@@ -71,8 +75,8 @@ pub(super) fn cause(
 }
 
 /// Makes of the data directory of a dead standby what PostgreSQL leaves that dies in `exitArchiveRecovery`: a segment of
-/// the timeline that it had chosen, its history with the end of the one before, and no `standby.signal`. No other death comes to that place each time:
-/// it lasts some milliseconds.
+/// the timeline that it had chosen, its history with the end of the one before, and no `standby.signal`. No other death
+/// comes to that place each time: it lasts some milliseconds.
 fn break_off(data: &Path, end: &str) -> Result<()> {
     let wal = data.join("pg_wal");
     let mut segments = Vec::new();
