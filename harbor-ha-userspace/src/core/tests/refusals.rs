@@ -193,14 +193,15 @@ fn of_the_right() -> Vec<Case> {
     ]
 }
 
+fn is_refusal(action: &Action) -> bool {
+    matches!(action, Action::Report(report) if report.why.starts_with("refused to take over: "))
+}
+
 #[test]
 fn every_refusal_is_reported_and_counted_once_and_ends_when_its_reason_does() {
     let mut seen = Vec::new();
     for Case { name, words, mut node, due, end } in of_the_server().into_iter().chain(of_the_right()) {
-        let told = |did: &[Action]| {
-            let refusal = |action: &&Action| matches!(action, Action::Report(report) if report.why.starts_with("refused to take over: "));
-            did.iter().filter(refusal).count()
-        };
+        let told = |did: &[Action]| did.iter().filter(|action| is_refusal(action)).count();
         assert_eq!(node.core.snapshot().refusals, BTreeMap::new(), "{name}: nothing was missed yet");
         due(&mut node);
         // A paused node decides nothing, so it refuses nothing: `status` and the gauge show what it would do.
