@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use self::fencing::{Ended, Fencing, Go};
+use crate::clock;
 use crate::cloud::Cloud;
 use crate::config::settings::Settings;
 use crate::config::settings::cloud::Cloud as CloudSettings;
@@ -27,7 +28,6 @@ use crate::core::cloud::Told;
 use crate::core::cloud::desk::{Desk, Do};
 use crate::core::cloud::fence::{self, Fence, Step};
 use crate::core::cloud::follow::{self, Master};
-use crate::net::clock;
 use crate::observe::cloud::Cloud as View;
 use crate::store::fence::FenceLog;
 
