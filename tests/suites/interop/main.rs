@@ -11,6 +11,7 @@ mod keepalived;
 mod migration;
 mod router;
 mod seed;
+mod waits;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -10,7 +10,7 @@ use harbor_ha_tests::lab::wire::{What, Wire};
 use harbor_ha_tests::lab::{Lab, Side, netns};
 use nix::sys::signal::Signal;
 
-use super::keepalived::addresses;
+use super::keepalived::{V2, addresses};
 use super::{LIMIT, on_a_network, requirements_met, secret, settled};
 
 /// The address of the unicast instance, as the keepalived of the lab has it, and that of the multicast one.
@@ -171,9 +171,7 @@ fn a_router_and_keepalived_follow_each_other() {
         router(lab, Side::A, [100, 101]);
         are(lab, Side::A, ["master", "master"]);
         let keepalived = Keepalived::on(lab.node(Side::B));
-        let setup =
-            Setup { version: 2, advert_int: "1", priority: 200, vrid: 51, preempt: true, password: Some("111111") };
-        keepalived.start(&setup).unwrap();
+        keepalived.start(&Setup { preempt: true, ..V2.keepalived(200) }).unwrap();
         // Stronger: it takes the instance that it has, and the other one stays.
         let status = are(lab, Side::A, ["backup", "master"]);
         assert_eq!(status.0["instances"][0]["rejects"], serde_json::json!([]));
