@@ -9,6 +9,7 @@ mod forged;
 mod judge;
 mod keepalived;
 mod migration;
+mod multicast;
 mod router;
 mod seed;
 mod waits;
