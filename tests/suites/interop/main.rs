@@ -8,6 +8,7 @@ mod either;
 mod forged;
 mod judge;
 mod keepalived;
+mod keywords;
 mod migration;
 mod multicast;
 mod router;
