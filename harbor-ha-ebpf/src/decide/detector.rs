@@ -104,7 +104,8 @@ pub fn arrival(record: &mut Detector, now: Nanos, sign: &Sign) -> Next {
     let event = if sign.resigns && !matches!(was, State::Resigned) {
         Some(VerdictKind::Resigned)
     } else if !sign.resigns && !matches!(was, State::Alive) {
-        Some(VerdictKind::Alive)
+        // One that comes back hung was never awake in between: its kernel alone came back.
+        Some(if hung { VerdictKind::Hung } else { VerdictKind::Alive })
     } else if hung != hung_before {
         Some(if hung { VerdictKind::Hung } else { VerdictKind::Awake })
     } else if news && !(sign.resigns && sign.always_said) {
@@ -113,9 +114,8 @@ pub fn arrival(record: &mut Detector, now: Nanos, sign: &Sign) -> Next {
     } else {
         None
     };
-    // One packet brings one event: that a peer came back hung is told with its next packet.
-    let told_else = matches!(event, Some(VerdictKind::Alive | VerdictKind::Resigned));
-    record.hung = (hung && !told_else) as u32;
+    // One packet brings one event: that a peer which resigned hangs is told with its next packet.
+    record.hung = (hung && !matches!(event, Some(VerdictKind::Resigned))) as u32;
     record.state = if sign.resigns { State::Resigned } else { State::Alive } as u32;
     // A pulse with the resign flag is followed by more pulses, and silence after it is news; an advert of priority 0 is
     // the last one by definition, and the silence after it is none.

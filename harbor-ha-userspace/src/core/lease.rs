@@ -258,7 +258,7 @@ impl Core {
     }
 
     pub(super) fn peer_lives(&self) -> bool {
-        self.peer.pulse.state == State::Alive && !self.peer.hung && self.peer.role() == PeerRole::Standby
+        self.peer.pulse.state == State::Alive && !self.peer.pulse.hung && self.peer.role() == PeerRole::Standby
     }
 
     /// The peer will not take over in our term, and its word is on its disk.
@@ -271,7 +271,7 @@ impl Core {
     pub(super) fn peer_hangs(&self) -> bool {
         let pulse = &self.peer.pulse;
         self.rules.lease.is_some()
-            && self.peer.hung
+            && pulse.hung
             && pulse.state == State::Alive
             && pulse.flags & (flag::PRIMARY | flag::PG_PRIMARY) != 0
             && self.now >= self.peer.hold_until

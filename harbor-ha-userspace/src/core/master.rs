@@ -190,14 +190,13 @@ impl Core {
     /// Another node claims the addresses too (RFC 9568 §6.4.3).
     pub(super) fn heard_as_master(&mut self, now: Nanos, verdict: &Verdict, out: &mut Actions) {
         let claims = match verdict.kind {
-            VerdictKind::Alive | VerdictKind::Said => {
+            VerdictKind::Alive | VerdictKind::Said | VerdictKind::Hung => {
                 verdict.source == Source::Advert || verdict.flags & flag::PRIMARY != 0
             }
             VerdictKind::Missed
             | VerdictKind::Dead
             | VerdictKind::Resigned
             | VerdictKind::Stalled
-            | VerdictKind::Hung
             | VerdictKind::Awake => false,
         };
         // With PostgreSQL decided by timelines, in `decide_master`: a priority knows nothing of data.

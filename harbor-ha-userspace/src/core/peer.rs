@@ -21,10 +21,13 @@ pub struct Heartbeat {
     pub timeline: u32,
     /// Pulses: last term.
     pub term: u64,
+    /// Pulses: its kernel answers, and its userspace has given no sign for longer than `lease.hang`. An advert has no age,
+    /// and the silence of adverts, which a hung daemon sends none of, wakes nobody.
+    pub hung: bool,
 }
 
 impl Heartbeat {
-    const NEVER: Self = Self { state: State::Unknown, priority: 0, flags: 0, timeline: 0, term: 0 };
+    const NEVER: Self = Self { state: State::Unknown, priority: 0, flags: 0, timeline: 0, term: 0, hung: false };
 }
 
 /// The last sign that the peer gave as a primary: what a takeover must not fall behind.
@@ -49,8 +52,6 @@ pub struct Peer {
     pub inherited: bool,
     /// An advert came after the pulses had died: it serves, and only its pulses are lost.
     pub outlived: bool,
-    /// Its kernel answers, and its userspace has given no sign for longer than `lease.hang`.
-    pub hung: bool,
     /// It asked for patience with its silence, until then.
     pub hold_until: Nanos,
     /// The term in which it serves by our echoes alone, if its last word as a primary said so.
@@ -103,7 +104,6 @@ impl Default for Peer {
             pulse: Heartbeat::NEVER,
             inherited: false,
             outlived: false,
-            hung: false,
             hold_until: Nanos(0),
             leased: None,
             term: 0,
@@ -125,14 +125,14 @@ impl Peer {
             (Source::Advert, VerdictKind::Hung | VerdictKind::Awake) => self.outlived,
             (Source::Advert, VerdictKind::Dead | VerdictKind::Resigned) | (Source::Pulse, _) => false,
         };
-        self.hung = match verdict.kind {
-            VerdictKind::Hung => true,
-            VerdictKind::Awake | VerdictKind::Alive | VerdictKind::Dead => false,
-            VerdictKind::Said | VerdictKind::Missed | VerdictKind::Resigned | VerdictKind::Stalled => self.hung,
-        };
         let heartbeat = match verdict.source {
             Source::Advert => &mut self.advert,
             Source::Pulse => &mut self.pulse,
+        };
+        heartbeat.hung = match verdict.kind {
+            VerdictKind::Hung => true,
+            VerdictKind::Awake | VerdictKind::Alive | VerdictKind::Dead => false,
+            VerdictKind::Said | VerdictKind::Missed | VerdictKind::Resigned | VerdictKind::Stalled => heartbeat.hung,
         };
         match verdict.kind {
             VerdictKind::Missed | VerdictKind::Stalled => {}

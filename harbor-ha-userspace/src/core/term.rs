@@ -96,7 +96,7 @@ impl Core {
     fn succeeds_a_standby(&self) -> bool {
         let theirs = &self.peer.pulse;
         // A kernel whose daemon is silent goes on saying what was true before that daemon took over.
-        let is_current = !self.peer.hung && theirs.term >= self.known_term();
+        let is_current = !theirs.hung && theirs.term >= self.known_term();
         let is_standby = is_current
             && u64::from(theirs.timeline) <= self.own_timeline()
             && theirs.flags & flag::PG_UP != 0

@@ -74,7 +74,10 @@ fn unsaid(record: &Detector, believed: &Heartbeat, asked: u64, now: Nanos) -> Op
         (State::Unknown, _) | (State::Dead, State::Dead | State::Unknown) | (State::Resigned, State::Unknown) => None,
         (State::Dead, State::Alive | State::Resigned) => Some(VerdictKind::Dead),
         (State::Resigned, State::Alive | State::Dead) => Some(VerdictKind::Resigned),
+        (State::Alive, State::Dead | State::Resigned | State::Unknown) if record.hung != 0 => Some(VerdictKind::Hung),
         (State::Alive, State::Dead | State::Resigned | State::Unknown) => Some(VerdictKind::Alive),
+        (State::Alive, State::Alive) if record.hung != 0 && !believed.hung => Some(VerdictKind::Hung),
+        (State::Alive, State::Alive) if record.hung == 0 && believed.hung => Some(VerdictKind::Awake),
         (State::Alive, State::Alive) | (State::Resigned, State::Resigned) => {
             let said = (believed.flags, believed.timeline, believed.priority, believed.term);
             let says = (record.flags as u16, record.timeline, record.priority as u8, record.term);
@@ -125,7 +128,7 @@ mod tests {
     }
 
     fn believes(state: State, flags: u16) -> Heartbeat {
-        Heartbeat { state, priority: 90, flags, timeline: 2, term: 0 }
+        Heartbeat { state, priority: 90, flags, timeline: 2, term: 0, hung: false }
     }
 
     /// Two looks, as the loop makes them.
@@ -156,6 +159,18 @@ mod tests {
         assert_eq!(told(believes(State::Unknown, 0)), Some(VerdictKind::Alive));
         assert_eq!(told(believes(State::Alive, 0)), Some(VerdictKind::Said));
         assert_eq!(told(believes(State::Alive, flag::PRIMARY)), None);
+    }
+
+    #[test]
+    fn a_peer_that_began_or_ceased_to_hang_unheard_is_told() {
+        let (awake, mut hung) = (heard(100 * MS, 0), heard(100 * MS, 0));
+        hung.hung = 1;
+        let alive = believes(State::Alive, 0);
+        let told = |record, believed| looks(record, &believed, 105 * MS).map(|verdict| verdict.kind);
+        assert_eq!(told(&hung, alive), Some(VerdictKind::Hung));
+        assert_eq!(told(&hung, believes(State::Dead, 0)), Some(VerdictKind::Hung));
+        assert_eq!(told(&hung, Heartbeat { hung: true, ..alive }), None);
+        assert_eq!(told(&awake, Heartbeat { hung: true, ..alive }), Some(VerdictKind::Awake));
     }
 
     #[test]

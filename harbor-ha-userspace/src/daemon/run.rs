@@ -213,20 +213,19 @@ fn give_up(lost: &mut Option<String>, what: String) -> Input {
 /// What the pinned detectors know of a peer. A peer that lives tells nothing new, so the kernel would send no verdict of
 /// it, and a restarted daemon would take a serving peer for one that was never heard.
 fn known(parts: &Parts) -> impl Iterator<Item = Input> {
-    [Source::Pulse, Source::Advert].into_iter().flat_map(|source| {
-        let Ok(known) = parts.maps.detector(PEER, source) else { return Vec::new() };
+    [Source::Pulse, Source::Advert].into_iter().filter_map(|source| {
+        let known = parts.maps.detector(PEER, source).ok()?;
         let kind = match State::from_u32(known.state) {
+            // Said once, by the kernel, to whoever ran then.
+            State::Alive if known.hung != 0 => VerdictKind::Hung,
             State::Alive => VerdictKind::Alive,
             // It ended while no daemon ran, and what it said last decides who may be promoted. Only where the program
             // listened all the time: what a detached one did not hear means nothing.
             State::Resigned if parts.adopted => VerdictKind::Resigned,
             State::Dead if parts.adopted => VerdictKind::Dead,
-            State::Unknown | State::Resigned | State::Dead => return Vec::new(),
+            State::Unknown | State::Resigned | State::Dead => return None,
         };
-        // Said once, by the kernel, to whoever ran then.
-        let hung = (kind == VerdictKind::Alive && known.hung != 0).then_some(VerdictKind::Hung);
-        let told = |kind| Input::Verdict(audit::of_record(&known, source, kind, Nanos(known.last_arrival_ns)));
-        std::iter::once(kind).chain(hung).map(told).collect()
+        Some(Input::Verdict(audit::of_record(&known, source, kind, Nanos(known.last_arrival_ns))))
     })
 }
 

@@ -10,7 +10,7 @@
 //! | `POST /_double/settle` | ends every transition now |
 //! | `POST /_double/transition` | `{"ms": 200}`, or `null`: until it is settled |
 //! | `POST /_double/expire-tokens` | every STS token is over |
-//! | `POST /_double/instance` | `{"id": …, "status": …}` |
+//! | `POST /_double/instance` | `{"id": …}` and what changes: `"status"`, `"address"`, `"local_disks"` |
 //! | `POST /_double/announce` | `{"address": …, "mac": …}`, as if it had been on the wire |
 //! | `POST /_double/policy` | `{"role": POLICY}`: what new keys of the role may do |
 
@@ -42,9 +42,11 @@ struct Transition {
 }
 
 #[derive(Deserialize)]
-struct Status {
+struct Change {
     id: String,
-    status: String,
+    status: Option<String>,
+    address: Option<Ipv4Addr>,
+    local_disks: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -91,9 +93,13 @@ fn order(parts: &mut Parts, request: &Received, now: Duration) -> Result<Option<
         ("POST", "transition") => parts.world.transition = body::<Transition>(request)?.ms.map(Duration::from_millis),
         ("POST", "expire-tokens") => parts.world.keys.expire_tokens(date()),
         ("POST", "instance") => {
-            let wanted = body::<Status>(request)?;
+            let wanted = body::<Change>(request)?;
             let found = parts.world.instances.get_mut(&wanted.id).ok_or_else(|| format!("no `{}`", wanted.id))?;
-            (found.status, found.change) = (wanted.status, None);
+            if let Some(status) = wanted.status {
+                (found.status, found.change) = (status, None);
+            }
+            found.address = wanted.address.unwrap_or(found.address);
+            found.local_disks = wanted.local_disks.unwrap_or(found.local_disks);
         }
         ("POST", "announce") => {
             let said = body::<Announce>(request)?;

@@ -146,6 +146,9 @@ pub struct Instance {
     /// It may not be started, stopped or rebooted.
     #[serde(default)]
     pub locked: bool,
+    /// Its disks that a stop clears.
+    #[serde(default)]
+    pub local_disks: u64,
     /// What is run when it stops, besides that it is so: the power switch of a lab's node.
     #[serde(default)]
     pub on_stop: Vec<String>,
@@ -265,6 +268,7 @@ pub fn pair(macs: [String; 2]) -> Scenario {
         security_groups: vec![ids::GROUP.into()],
         status: running(),
         locked: false,
+        local_disks: 0,
         on_stop: Vec::new(),
     };
     let vswitch = |third: u8| VSwitch {

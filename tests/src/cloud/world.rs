@@ -62,6 +62,7 @@ pub struct Instance {
     /// Said by the last stop.
     pub stopped_mode: Option<String>,
     pub locked: bool,
+    pub local_disks: u64,
     #[serde(skip)]
     pub on_stop: Vec<String>,
     /// What it becomes, and when.
@@ -176,6 +177,7 @@ impl World {
                 status: it.status,
                 stopped_mode: None,
                 locked: it.locked,
+                local_disks: it.local_disks,
                 on_stop: it.on_stop,
                 change: None,
             };

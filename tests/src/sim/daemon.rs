@@ -71,6 +71,7 @@ impl World {
             sign: now,
         };
         let kind = match known {
+            State::Alive if node.kernel.detector.hung != 0 => Some(VerdictKind::Hung),
             State::Alive => Some(VerdictKind::Alive),
             State::Resigned => Some(VerdictKind::Resigned),
             State::Dead => Some(VerdictKind::Dead),

@@ -240,7 +240,7 @@ fn a_silent_userspace_behind_a_living_kernel_hangs_until_it_gives_a_sign() {
 }
 
 #[test]
-fn a_peer_that_comes_back_hung_is_told_as_such_with_its_next_packet() {
+fn a_peer_that_comes_back_hung_is_told_as_such_at_once() {
     let mut record = Detector::default();
     let hung = |stamp| Sign {
         interval: Nanos(10),
@@ -251,7 +251,13 @@ fn a_peer_that_comes_back_hung_is_told_as_such_with_its_next_packet() {
         stamp_ns: stamp,
         ..Sign::default()
     };
-    assert_eq!(arrival(&mut record, Nanos(100), &hung(1)).event, Some(VerdictKind::Alive));
-    assert_eq!(arrival(&mut record, Nanos(110), &hung(2)).event, Some(VerdictKind::Hung));
-    assert_eq!(arrival(&mut record, Nanos(120), &hung(3)).event, None);
+    assert_eq!(arrival(&mut record, Nanos(100), &hung(1)).event, Some(VerdictKind::Hung));
+    assert_eq!((record.state, record.hung), (State::Alive as u32, 1));
+    assert_eq!(arrival(&mut record, Nanos(110), &hung(2)).event, None);
+    let gone = Nanos(record.deadline_ns + 20);
+    record.state = State::Dead as u32;
+    assert_eq!(arrival(&mut record, gone, &hung(3)).event, Some(VerdictKind::Hung), "and again after a silence");
+    let resigns = Sign { resigns: true, ..hung(4) };
+    assert_eq!(arrival(&mut record, gone, &resigns).event, Some(VerdictKind::Resigned));
+    assert_eq!(arrival(&mut record, gone, &Sign { resigns: true, ..hung(5) }).event, Some(VerdictKind::Hung));
 }

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::net::Ipv4Addr;
 
 use harbor_ha_ebpf::units::Nanos;
 
@@ -130,6 +131,62 @@ impl fmt::Display for Refusal {
     }
 }
 
+/// The instance that a step is about to be carried out on, as the service describes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// It is this node's own: one file for both nodes names the same peer on both.
+    pub own: bool,
+    /// Its private address, where the service was asked, and said one.
+    pub address: Option<Ipv4Addr>,
+    /// Disks of its host, which a stop clears.
+    pub local_disks: u64,
+}
+
+/// Why a step is not carried out on an instance, whatever was decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unfit {
+    /// Nobody fences himself.
+    Own,
+    /// It has another address than the peer: `cloud.peer_instance` names somebody else.
+    Address {
+        /// Its own.
+        found: Ipv4Addr,
+        /// That of `node.peer`.
+        peer: Ipv4Addr,
+    },
+    /// The stop would destroy data.
+    LocalDisks,
+}
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Own => f.write_str("cloud.peer_instance is this node's own; use the other's"),
+            Self::Address { found, peer } => {
+                write!(f, "its address is {found}, and node.peer is {peer}: cloud.peer_instance names another instance")
+            }
+            Self::LocalDisks => {
+                f.write_str("it has local disks, which a stop clears; take \"ecs-stop\" out of cloud.fence")
+            }
+        }
+    }
+}
+
+impl Target {
+    /// Whether `step` may be carried out on it, who is to be the peer at `peer`.
+    ///
+    /// # Errors
+    /// It may not, and why.
+    pub fn fit(&self, step: Step, peer: Ipv4Addr) -> Result<(), Unfit> {
+        match (step, self.address) {
+            _ if self.own => Err(Unfit::Own),
+            (Step::Stop, Some(found)) if found != peer => Err(Unfit::Address { found, peer }),
+            (Step::Stop, _) if self.local_disks > 0 => Err(Unfit::LocalDisks),
+            (Step::Unassociate | Step::Stop | Step::Associate, _) => Ok(()),
+        }
+    }
+}
+
 /// What is to be done, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Order {
@@ -234,6 +291,19 @@ mod tests {
         let order = fence.decide(now, DEAD)?;
         fence.finished();
         Ok(order.steps)
+    }
+
+    #[test]
+    fn neither_oneself_nor_a_stranger_nor_data_is_fenced() {
+        let peer = Ipv4Addr::new(10, 0, 0, 2);
+        let found = Ipv4Addr::new(10, 0, 0, 3);
+        let fit = Target { own: false, address: Some(peer), local_disks: 0 };
+        let of = |target: Target| [Step::Unassociate, Step::Stop].map(|step| target.fit(step, peer).err());
+        assert_eq!(of(fit), [None, None]);
+        assert_eq!(of(Target { address: None, ..fit }), [None, None]);
+        assert_eq!(of(Target { own: true, ..fit }), [Some(Unfit::Own); 2]);
+        assert_eq!(of(Target { address: Some(found), ..fit }), [None, Some(Unfit::Address { found, peer })]);
+        assert_eq!(of(Target { local_disks: 1, ..fit }), [None, Some(Unfit::LocalDisks)]);
     }
 
     #[test]

@@ -52,7 +52,7 @@ impl Core {
     /// For whoever looks after the cloud. Cheap: it is asked after every input.
     pub fn tells_cloud(&self) -> Told {
         let role = self.peer.role();
-        let heard = matches!(role, PeerRole::Primary | PeerRole::Standby | PeerRole::Resigned) && !self.peer.hung;
+        let heard = matches!(role, PeerRole::Primary | PeerRole::Standby | PeerRole::Resigned) && !self.peer.pulse.hung;
         let streams = matches!(&self.local, Local::Up(facts) if !facts.in_recovery && facts.streaming);
         Told {
             serves: self.serving,

@@ -227,6 +227,20 @@ fn a_hung_primary_is_succeeded_and_one_that_wakes_in_time_is_not() {
 }
 
 #[test]
+fn the_silence_of_adverts_wakes_no_hung_primary() {
+    let mut node = standby_of(Isolated::Hold, LEASED);
+    node.verdict(VerdictKind::Alive, Source::Advert, 90, 0, 0);
+    node.promise = node.now.after(D);
+    node.verdict(VerdictKind::Hung, Source::Pulse, 90, LEASED, 2);
+    // Its daemon sends none while it hangs.
+    node.verdict(VerdictKind::Dead, Source::Advert, 90, 0, 0);
+    assert_eq!(order(&node).echo, 0);
+    node.pass(D);
+    assert!(node.did(&Action::Promote));
+    assert!(!node.core.tells_cloud().peer_heard, "its kernel alone answers");
+}
+
+#[test]
 fn a_hold_is_longer_than_a_hang() {
     let mut node = standby_of(Isolated::Hold, LEASED);
     node.pulse(LEASED | flag::HOLD, 2);

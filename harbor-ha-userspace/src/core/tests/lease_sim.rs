@@ -125,7 +125,7 @@ fn a_standby_in_the_words_of_a_stale_kernel_is_no_reason_for_a_new_term() {
         let mut node = node(Isolated::Hold, terms, Adopted::default());
         node.says(primary(2));
         node.core.terms = Terms { seen: 3, mine: 2, reserved: 0, waived: 0 };
-        node.core.peer.hung = hangs;
+        node.core.peer.pulse.hung = hangs;
         node.hears(VerdictKind::Said, flag::PG_UP, term, 100);
         assert_eq!(node.core.terms.mine > 3, takes, "hangs {hangs}, term {term}: {:?}", node.core.terms);
     }

@@ -3,14 +3,22 @@
 
 use std::net::Ipv4Addr;
 
+use std::time::Duration;
+
 use harbor_ha_ebpf::units::Nanos;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 use super::News;
 use crate::cloud::{Cloud, CloudError};
 use crate::core::cloud::Told;
-use crate::core::cloud::fence::{Cause, Order, Refusal, Step};
+use crate::core::cloud::fence::{Cause, Order, Refusal, Step, Target, Unfit};
 use crate::store::fence::{FenceLog, Line, Outcome, What};
+
+/// A forced stop is one of seconds; longer, and a person has to look.
+const STOPS: Duration = Duration::from_secs(120);
+/// Between two looks whether it is.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// One fencing.
 #[derive(Clone)]
@@ -84,6 +92,12 @@ impl From<CloudError> for Ended {
     fn from(error: CloudError) -> Self {
         let maybe = matches!(error, CloudError::Unreachable { .. } | CloudError::Unusable { .. });
         Self::Failed { why: error.to_string(), maybe }
+    }
+}
+
+impl From<Unfit> for Ended {
+    fn from(unfit: Unfit) -> Self {
+        Self::Failed { why: unfit.to_string(), maybe: false }
     }
 }
 
@@ -203,16 +217,16 @@ impl Fencing {
         ended
     }
 
-    /// One file for both nodes names the same peer on both: nobody fences himself.
-    async fn is_own(&self) -> Result<Option<Ended>, CloudError> {
-        let own = self.cloud.instance().await? == self.peer;
-        let why = "cloud.peer_instance is this node's own; use the other's".to_owned();
-        Ok(own.then_some(Ended::Failed { why, maybe: false }))
+    async fn is_own(&self) -> Result<bool, CloudError> {
+        Ok(self.cloud.instance().await? == self.peer)
     }
 
     async fn unassociate(&self) -> Result<Ended, CloudError> {
-        if let Some(refused) = self.is_own().await? {
-            return Ok(refused);
+        // Only what the HaVip names can be taken away, and it can be given back: the instance itself is not asked for,
+        // so that this is done also where ECS does not answer.
+        let target = Target { own: self.is_own().await?, address: None, local_disks: 0 };
+        if let Err(unfit) = target.fit(Step::Unassociate, self.address) {
+            return Ok(unfit.into());
         }
         let Some(havip) = self.cloud.our_havip().await? else { return Ok(Ended::WasSo("there is no HaVip")) };
         if !havip.members.contains(&self.peer) {
@@ -224,24 +238,41 @@ impl Fencing {
     }
 
     async fn stop(&self) -> Result<Ended, CloudError> {
-        if let Some(refused) = self.is_own().await? {
-            return Ok(refused);
+        let own = self.is_own().await?;
+        let Some(peer) = self.cloud.ecs().describe(&[&self.peer]).await?.into_iter().next() else {
+            return Ok(Ended::Failed { why: "there is no such instance".to_owned(), maybe: false });
+        };
+        let target = Target { own, address: peer.address, local_disks: peer.local_disks };
+        if let Err(unfit) = target.fit(Step::Stop, self.address) {
+            return Ok(unfit.into());
         }
-        let found = self.cloud.ecs().describe(&[&self.peer]).await?.into_iter().next();
-        let refused = |why: &str| Ok(Ended::Failed { why: why.to_owned(), maybe: false });
-        match found {
-            None => refused("there is no such instance"),
-            Some(peer) if peer.address.is_some_and(|address| address != self.address) => {
-                refused("its address is not node.peer; cloud.peer_instance names another instance")
+        let before = peer.status.is_one_of(&["Stopped", "Stopping"]);
+        if !before {
+            self.cloud.ecs().stop(&self.peer, true, false).await?;
+        }
+        Ok(match self.stopped().await {
+            Ok(()) if before => Ended::WasSo("it was stopped"),
+            Ok(()) => Ended::Done,
+            Err(last) => Ended::Failed { why: format!("accepted, and after {STOPS:?} {last}"), maybe: true },
+        })
+    }
+
+    /// Waits until it is: the service accepts a stop long before it is one.
+    async fn stopped(&self) -> Result<(), String> {
+        let until = Instant::now() + STOPS;
+        loop {
+            let last = match self.cloud.ecs().status(&[&self.peer]).await {
+                Ok(found) => match found.first() {
+                    Some((_, status)) if status.is("Stopped") => return Ok(()),
+                    Some((_, status)) => format!("it is {status}"),
+                    None => "it is nowhere".to_owned(),
+                },
+                Err(error) => error.to_string(),
+            };
+            if Instant::now() >= until {
+                return Err(last);
             }
-            Some(peer) if peer.local_disks > 0 => {
-                refused("it has local disks, which a stop clears; take \"ecs-stop\" out of cloud.fence")
-            }
-            Some(peer) if peer.status.is_one_of(&["Stopped", "Stopping"]) => Ok(Ended::WasSo("it was stopped")),
-            Some(_) => {
-                self.cloud.ecs().stop(&self.peer, true, false).await?;
-                Ok(Ended::Done)
-            }
+            tokio::time::sleep(LOOK).await;
         }
     }
 

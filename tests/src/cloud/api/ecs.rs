@@ -45,6 +45,7 @@ fn shown(world: &World, id: &str, it: &Instance) -> Value {
         "InstanceId": id, "InstanceName": id, "HostName": id, "RegionId": world.region, "ZoneId": zone,
         "Status": world.shown(id, &it.status), "StoppedMode": it.stopped_mode.as_deref().unwrap_or("Not-applicable"),
         "InstanceNetworkType": "vpc", "InstanceType": "ecs.g7.large", "InstanceTypeFamily": "ecs.g7",
+        "LocalStorageAmount": it.local_disks,
         "VpcAttributes": { "VpcId": vpc, "VSwitchId": it.vswitch, "NatIpAddress": "",
             "PrivateIpAddress": { "IpAddress": [address] } },
         "SecurityGroupIds": { "SecurityGroupId": it.security_groups },
