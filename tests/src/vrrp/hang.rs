@@ -157,14 +157,13 @@ pub fn table(rounds: &[Round]) -> String {
         "a script without weight hangs on the master, in milliseconds\n\
          part                                                        n    median      most\n",
     );
-    let parts: [(&str, fn(&Round) -> f64); 4] = [
-        ("its time-out to the good-bye of the master", |it| it.fault_ms),
-        ("good-bye to the backup's advert, later than the skew time", |it| it.advert_ms),
-        ("good-bye to gratuitous ARP, later than the skew time", |it| it.garp_ms),
-        ("start of the script to gratuitous ARP, all in all", |it| it.whole_ms),
-    ];
-    for (what, of) in parts {
-        let values: Vec<f64> = rounds.iter().map(of).collect();
+    let of = |what: fn(&Round) -> f64| rounds.iter().map(what).collect::<Vec<f64>>();
+    for (what, values) in [
+        ("its time-out to the good-bye of the master", of(|it| it.fault_ms)),
+        ("good-bye to the backup's advert, later than the skew time", of(|it| it.advert_ms)),
+        ("good-bye to gratuitous ARP, later than the skew time", of(|it| it.garp_ms)),
+        ("start of the script to gratuitous ARP, all in all", of(|it| it.whole_ms)),
+    ] {
         let most = values.iter().copied().fold(f64::MIN, f64::max);
         let _fits = writeln!(text, "{what:<57}  {:>3}  {:>8.2}  {most:>8.2}", values.len(), median(&values));
     }

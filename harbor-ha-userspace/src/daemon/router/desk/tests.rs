@@ -177,9 +177,9 @@ fn an_address_of_two_instances_stays_until_neither_wants_it() {
         run.reach([true, true]);
         assert_eq!(found(), vips(&["10.0.0.1/32", "10.0.0.2/32", "10.0.0.3/32", "10.0.0.4/32"]));
         run.reach([false, true]);
-        assert_eq!(found(), vips(&OURS[1]));
+        assert_eq!(found(), vips(OURS[1]));
         run.reach([true, false]);
-        assert_eq!(found(), vips(&OURS[0]));
+        assert_eq!(found(), vips(OURS[0]));
         run.reach([false, false]);
         assert_eq!(found(), []);
     });
