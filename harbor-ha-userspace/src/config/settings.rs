@@ -73,7 +73,7 @@ pub struct Node {
 }
 
 /// A virtual address with its prefix length.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Vip {
     /// The address.
     pub address: Ipv4Addr,

@@ -187,7 +187,7 @@ pub(super) async fn parts(settings: &Settings) -> Result<Parts, BuildError> {
         return Err(BuildError::Capabilities(missing));
     }
     let interface = Interface::open(&node.interface).await?;
-    let found = interface.addresses().await?;
+    let found: Vec<_> = interface.addresses().await?.into_iter().map(|it| it.address).collect();
     if !found.contains(&node.address) {
         let found: Vec<_> = found.iter().map(ToString::to_string).collect();
         return Err(BuildError::Address {

@@ -9,7 +9,7 @@ use harbor_ha_ebpf::units::Nanos;
 use nix::net::if_::if_nametoindex;
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::RouteNetlinkMessage;
-use rtnetlink::packet_route::address::AddressAttribute;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use rtnetlink::{AddressMessageBuilder, Handle, MulticastGroup};
 use tokio::sync::mpsc;
@@ -182,7 +182,7 @@ impl Interface {
             Err(_) => return Vec::new(),
         };
         let addresses = match timeout(ANSWER, self.addresses()).await {
-            Ok(Ok(addresses)) => addresses,
+            Ok(Ok(addresses)) => addresses.into_iter().map(|it| it.address).collect::<Vec<_>>(),
             // It went away between the two questions; the next look tells.
             Ok(Err(_)) | Err(_) => return Vec::new(),
         };
@@ -273,22 +273,25 @@ impl Interface {
         }
     }
 
-    /// The IPv4 addresses on the interface.
+    /// The IPv4 addresses on the interface. To the kernel, the same one with another prefix is another one.
     ///
     /// # Errors
     ///
     /// The kernel's refusal.
-    pub async fn addresses(&self) -> Result<Vec<Ipv4Addr>, NetlinkError> {
+    pub async fn addresses(&self) -> Result<Vec<Vip>, NetlinkError> {
         let list = self.handle.address().get().set_link_index_filter(self.index).execute();
         let messages: Vec<_> = list.try_collect().await.map_err(|source| NetlinkError::Refused {
             what: format!("cannot list the addresses of `{}`", self.name),
             source,
         })?;
-        let address = |attribute| match attribute {
-            AddressAttribute::Local(std::net::IpAddr::V4(address)) => Some(address),
-            _ => None,
+        let address = |message: AddressMessage| {
+            let prefix = message.header.prefix_len;
+            message.attributes.into_iter().find_map(|attribute| match attribute {
+                AddressAttribute::Local(std::net::IpAddr::V4(address)) => Some(Vip { address, prefix }),
+                _ => None,
+            })
         };
-        Ok(messages.into_iter().flat_map(|message| message.attributes).filter_map(address).collect())
+        Ok(messages.into_iter().filter_map(address).collect())
     }
 }
 

@@ -12,7 +12,7 @@ use super::node::Node;
 use super::state::VIP;
 use super::{clock, dropin, host, netns};
 
-/// What to configure; the rest is as in the users' files: unicast, one peer, one address.
+/// What to configure; the rest is as in the users' files: one peer, one address.
 #[derive(Clone, Debug)]
 pub struct Setup {
     /// VRRP version, 2 or 3.
@@ -27,6 +27,8 @@ pub struct Setup {
     pub preempt: bool,
     /// `auth_pass`; version 2 only.
     pub password: Option<&'static str>,
+    /// Adverts go to 224.0.0.18 instead of to the peer.
+    pub multicast: bool,
 }
 
 /// The keepalived of a node.
@@ -94,9 +96,14 @@ impl<'a> Keepalived<'a> {
 
     /// The words of its configuration.
     pub fn config(self, setup: &Setup) -> String {
-        let Setup { version, advert_int, priority, vrid, preempt, password } = setup;
+        let Setup { version, advert_int, priority, vrid, preempt, password, multicast } = setup;
         let nopreempt = if *preempt { "" } else { "    nopreempt\n" };
-        let (ours, peer) = (self.node.address(), self.node.peer_address());
+        let unicast = if *multicast {
+            String::new()
+        } else {
+            let (ours, peer) = (self.node.address(), self.node.peer_address());
+            format!("    unicast_src_ip {ours}\n    unicast_peer {{\n        {peer}\n    }}\n")
+        };
         let auth = password.map_or(String::new(), |password| {
             format!("    authentication {{\n        auth_type PASS\n        auth_pass {password}\n    }}\n")
         });
@@ -104,8 +111,7 @@ impl<'a> Keepalived<'a> {
             "global_defs {{\n    router_id LVS_DEVEL\n    vrrp_skip_check_adv_addr\n}}\n\
              vrrp_instance VI_1 {{\n    state BACKUP\n{nopreempt}    interface eth0\n    virtual_router_id {vrid}\n\
              \x20   priority {priority}\n    version {version}\n    advert_int {advert_int}\n{auth}\
-             \x20   garp_master_delay 1\n    garp_master_refresh 5\n    unicast_src_ip {ours}\n\
-             \x20   unicast_peer {{\n        {peer}\n    }}\n    virtual_ipaddress {{\n        {VIP}\n    }}\n}}\n"
+             \x20   garp_master_delay 1\n    garp_master_refresh 5\n{unicast}    virtual_ipaddress {{\n        {VIP}\n    }}\n}}\n"
         )
     }
 

@@ -1,6 +1,6 @@
 //! Wireshark's dissector of VRRP as an outside judge: it shares no line with us, nor with keepalived.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 use std::process::Command;
@@ -24,6 +24,8 @@ pub enum Checksum {
 pub struct Judgement {
     /// Adverts by source.
     pub adverts: BTreeMap<String, usize>,
+    /// Where they went, from IP address to Ethernet address.
+    pub destinations: BTreeSet<(String, String)>,
     /// What is wrong, in the order of the frames.
     pub objections: Vec<Objection>,
 }
@@ -46,9 +48,11 @@ impl fmt::Display for Objection {
 }
 
 /// What is asked of each frame, in this order.
-const FIELDS: [&str; 8] = [
+const FIELDS: [&str; 10] = [
     "frame.number",
     "ip.src",
+    "ip.dst",
+    "eth.dst",
     "frame.protocols",
     "ip.checksum.status",
     "vrrp.checksum.status",
@@ -89,10 +93,12 @@ pub fn judge(file: &Path, checksum: Checksum) -> Result<Judgement> {
 impl Judgement {
     fn add(&mut self, line: &str) -> Result<()> {
         let fields: Vec<&str> = line.split('\t').collect();
-        let [number, source, protocols, ip_sum, sum, malformed, severity, message] = fields[..] else {
+        let [number, source, destination, mac, protocols, ip_sum, sum, malformed, severity, message] = fields[..]
+        else {
             anyhow::bail!("tshark says `{line}`");
         };
         *self.adverts.entry(source.to_owned()).or_default() += 1;
+        self.destinations.insert((destination.to_owned(), mac.to_owned()));
         let mut wrong = Vec::new();
         if !protocols.split(':').any(|it| it == "vrrp") {
             wrong.push("not VRRP".to_owned());

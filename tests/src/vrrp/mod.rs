@@ -1,16 +1,25 @@
 //! Measurements of plain VRRP that take minutes and assert no time: what many instances cost beside a real keepalived, and
-//! whether scripts that misbehave delay a takeover.
+//! whether scripts that misbehave delay a takeover, or are the reason of one.
 
+pub mod hang;
 pub mod load;
 pub mod torture;
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use nix::unistd::Pid;
+
+use crate::lab::dropin::Dropin;
+use crate::lab::keepalived::State;
 
 /// Elections of two hundred instances, on a machine that does other things too.
 const LIMIT: Duration = Duration::from_secs(60);
+
+fn reached(dropin: Dropin<'_>, state: State) -> Result<()> {
+    ensure!(dropin.state() == state, "it is {:?}", dropin.state());
+    Ok(())
+}
 
 /// What processes have used.
 #[derive(Clone, Copy, Debug, Default)]

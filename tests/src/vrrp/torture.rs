@@ -11,7 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::{LIMIT, median};
+use super::{LIMIT, median, reached};
 use crate::lab::dropin::Dropin;
 use crate::lab::keepalived::State;
 use crate::lab::state::VIP;
@@ -132,11 +132,6 @@ fn round(lab: &Lab, tortured: bool) -> Result<Round> {
     let decided = wire.first(last, |what| matches!(what, What::Advert(Side::B, _))).context("no advert of b")?;
     let late = |at: u64| (at - last) as f64 / 1e6 - master_down_ms(priority);
     Ok(Round { tortured, advert_ms: late(decided), garp_ms: late(garp), processes: [before, most, count()] })
-}
-
-fn reached(dropin: Dropin<'_>, state: State) -> Result<()> {
-    ensure!(dropin.state() == state, "it is {:?}", dropin.state());
-    Ok(())
 }
 
 /// A weight of 1 each: a failed script must not end the instance, as nothing could take over then.

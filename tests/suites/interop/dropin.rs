@@ -8,80 +8,81 @@ use harbor_ha_tests::lab::wire::{What, Wire};
 use harbor_ha_tests::lab::{Lab, Side, clock, link};
 
 use super::either::Who::{Ours, Theirs};
-use super::either::{Daemon, Who, address_is_on, adverts_of};
-use super::keepalived::{
-    Protocol, STRONG, V2, V3, VRID, WEAK, addresses, advert_of, has_vip, last_word, seen, told, with_keepalived,
-};
+use super::either::{Daemon, Who, address_is_on};
+use super::keepalived::{Protocol, STRONG, V2, V3, VRID, WEAK, addresses, has_vip, last_word, told, with_keepalived};
+use super::waits::{Stated, advert_of, adverts_of, count, seen};
 use super::{LIMIT, on_a_judged_network, requirements_met, settled};
 
-/// Everything that happens to a pair in its life, one after the other.
 fn a_life(test: &str, who: [Who; 2], protocol: Protocol) {
-    with_keepalived(test, |lab| {
-        let wire = Wire::on(lab, "b").unwrap();
-        let [a, b] = Daemon::pair(lab, who);
-        let (strong, weak) = (protocol.keepalived(STRONG), protocol.keepalived(WEAK));
-        let preempting = Setup { preempt: true, ..strong.clone() };
+    with_keepalived(test, |lab| live(lab, test, who, protocol));
+}
 
-        // Whoever is alone serves; whoever is stronger and may, takes over: the other one yields while it lives.
-        b.start(&weak);
-        b.is(State::Master);
-        let (from, before) = (clock::now_ns(), wire.last(u64::MAX, advert_of(Side::B)));
-        a.start(&preempting);
-        a.is(State::Master);
-        b.is(State::Backup);
-        address_is_on(lab, Side::A);
-        assert!(before.is_some() && wire.first(from, |what| what == What::Advert(Side::B, 0)).is_none(), "b resigned");
+/// Everything that happens to a pair in its life, one after the other.
+pub(super) fn live(lab: &Lab, test: &str, who: [Who; 2], protocol: Protocol) {
+    let wire = Wire::on(lab, "b").unwrap();
+    let [a, b] = Daemon::pair(lab, who);
+    let (strong, weak) = (protocol.keepalived(STRONG), protocol.keepalived(WEAK));
+    let preempting = Setup { preempt: true, ..strong.clone() };
 
-        // A good-bye.
-        let stopped = a.terminate();
-        let resigned = seen(lab, &wire, stopped, "priority 0", |what| what == What::Advert(Side::A, 0));
-        b.is(State::Master);
-        let first = seen(lab, &wire, stopped, "an advert of b", advert_of(Side::B));
-        assert!(resigned < first, "{resigned} {first}");
-        assert_eq!(wire.first(resigned, advert_of(Side::A)), None, "nothing after the good-bye");
-        address_is_on(lab, Side::B);
-        told(test, protocol, "priority 0 to the first advert of b", resigned, first, protocol.skew_ms(WEAK));
+    // Whoever is alone serves; whoever is stronger and may, takes over: the other one yields while it lives.
+    b.start(&weak);
+    b.is(State::Master);
+    let (from, before) = (clock::now_ns(), wire.last(u64::MAX, advert_of(Side::B)));
+    a.start(&preempting);
+    a.is(State::Master);
+    b.is(State::Backup);
+    address_is_on(lab, Side::A);
+    assert!(before.is_some() && wire.first(from, |what| what == What::Advert(Side::B, 0)).is_none(), "b resigned");
 
-        // The return of the stronger one, with `nopreempt`.
-        let from = clock::now_ns();
-        a.start(&strong);
-        a.is(State::Backup);
-        adverts_of(lab, &wire, Side::B, 5);
-        assert_eq!((a.state(), b.state()), (State::Backup, State::Master));
-        assert_eq!(wire.first(from, |what| matches!(what, What::Advert(Side::A, _))), None, "a backup is silent");
-        address_is_on(lab, Side::B);
+    // A good-bye.
+    let stopped = a.terminate();
+    let resigned = seen(lab, &wire, stopped, "priority 0", |what| what == What::Advert(Side::A, 0));
+    b.is(State::Master);
+    let first = seen(lab, &wire, stopped, "an advert of b", advert_of(Side::B));
+    assert!(resigned < first, "{resigned} {first}");
+    assert_eq!(wire.first(resigned, advert_of(Side::A)), None, "nothing after the good-bye");
+    address_is_on(lab, Side::B);
+    told(test, protocol, "priority 0 to the first advert of b", resigned, first, protocol.skew_ms(WEAK));
 
-        // A crash leaves the address behind; started anew, it takes it off and waits.
-        let killed = b.kill();
-        a.is(State::Master);
-        let first = seen(lab, &wire, killed, "an advert of a", advert_of(Side::A));
-        let last = last_word(&wire, Side::B, first);
-        assert!(has_vip(lab, Side::A) && has_vip(lab, Side::B));
-        told(test, protocol, "the last advert of b to the first of a", last, first, protocol.master_down_ms(STRONG));
-        let from = clock::now_ns();
-        b.start(&Setup { preempt: true, ..weak.clone() });
-        b.is(State::Backup);
-        address_is_on(lab, Side::A);
-        adverts_of(lab, &wire, Side::A, 5);
-        assert_eq!((a.state(), b.state()), (State::Master, State::Backup));
-        assert_eq!(wire.first(from, |what| matches!(what, What::Advert(Side::B, _))), None, "a backup is silent");
+    // The return of the stronger one, with `nopreempt`.
+    let from = clock::now_ns();
+    a.start(&strong);
+    a.is(State::Backup);
+    adverts_of(lab, &wire, Side::B, 5);
+    assert_eq!((a.state(), b.state()), (State::Backup, State::Master));
+    assert_eq!(wire.first(from, |what| matches!(what, What::Advert(Side::A, _))), None, "a backup is silent");
+    address_is_on(lab, Side::B);
 
-        // A crash of the stronger one, and its return without `nopreempt`.
-        let killed = a.kill();
-        b.is(State::Master);
-        let first = seen(lab, &wire, killed, "an advert of b", advert_of(Side::B));
-        let last = last_word(&wire, Side::A, first);
-        told(test, protocol, "the last advert of a to the first of b", last, first, protocol.master_down_ms(WEAK));
-        a.start(&preempting);
-        a.is(State::Master);
-        b.is(State::Backup);
-        address_is_on(lab, Side::A);
-        for daemon in [a, b].into_iter().filter(|it| it.who == Ours) {
-            let status = daemon.ours().status().unwrap();
-            assert_eq!(status.0["instances"][0]["rejects"], serde_json::json!([]), "{}", status.0);
-            assert_eq!(status.number("/interfaces/0/strangers"), Some(0), "{}", status.0);
-        }
-    });
+    // A crash leaves the address behind; started anew, it takes it off and waits.
+    let killed = b.kill();
+    a.is(State::Master);
+    let first = seen(lab, &wire, killed, "an advert of a", advert_of(Side::A));
+    let last = last_word(&wire, Side::B, first);
+    assert!(has_vip(lab, Side::A) && has_vip(lab, Side::B));
+    told(test, protocol, "the last advert of b to the first of a", last, first, protocol.master_down_ms(STRONG));
+    let from = clock::now_ns();
+    b.start(&Setup { preempt: true, ..weak.clone() });
+    b.is(State::Backup);
+    address_is_on(lab, Side::A);
+    adverts_of(lab, &wire, Side::A, 5);
+    assert_eq!((a.state(), b.state()), (State::Master, State::Backup));
+    assert_eq!(wire.first(from, |what| matches!(what, What::Advert(Side::B, _))), None, "a backup is silent");
+
+    // A crash of the stronger one, and its return without `nopreempt`.
+    let killed = a.kill();
+    b.is(State::Master);
+    let first = seen(lab, &wire, killed, "an advert of b", advert_of(Side::B));
+    let last = last_word(&wire, Side::A, first);
+    told(test, protocol, "the last advert of a to the first of b", last, first, protocol.master_down_ms(WEAK));
+    a.start(&preempting);
+    a.is(State::Master);
+    b.is(State::Backup);
+    address_is_on(lab, Side::A);
+    for daemon in [a, b].into_iter().filter(|it| it.who == Ours) {
+        let status = daemon.ours().status().unwrap();
+        assert_eq!(status.0["instances"][0]["rejects"], serde_json::json!([]), "{}", status.0);
+        assert_eq!(status.number("/interfaces/0/strangers"), Some(0), "{}", status.0);
+    }
 }
 
 #[test]
@@ -146,7 +147,7 @@ fn the_master_s_interval_counts(test: &str, who: [Who; 2]) {
         b.start(&Setup { advert_int: "0.4", ..V3.keepalived(WEAK) });
         b.is(State::Backup);
         adverts_of(lab, &wire, Side::A, 4);
-        let served = wire.since(0).into_iter().filter(|it| advert_of(Side::B)(it.what)).count();
+        let served = count(&wire, Side::B, 0);
         assert_eq!((served, b.state()), (0, State::Backup), "it heard the master and waited as long as that needs");
         if b.who == Ours {
             let status = b.ours().status().unwrap();

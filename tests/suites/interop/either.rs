@@ -1,12 +1,14 @@
 //! A node with its daemon, whichever of the two that is: the tests ask both the same.
 
+use std::path::PathBuf;
+
 use anyhow::ensure;
 use harbor_ha_tests::lab::dropin::Dropin;
 use harbor_ha_tests::lab::keepalived::{Keepalived, Setup, State};
-use harbor_ha_tests::lab::wire::Wire;
-use harbor_ha_tests::lab::{Lab, Side, clock};
+use harbor_ha_tests::lab::{Lab, Side};
 
-use super::keepalived::{advert_of, has_vip};
+use super::keepalived::has_vip;
+use super::waits::{Stated, is};
 use super::{LIMIT, settled};
 
 /// Which daemon a node runs.
@@ -59,21 +61,9 @@ impl<'a> Daemon<'a> {
         }
     }
 
-    /// What it says that it is.
-    pub fn state(self) -> State {
-        match self.who {
-            Ours => self.ours().state(),
-            Theirs => self.theirs().state(),
-        }
-    }
-
     /// Waits for it.
     pub fn is(self, state: State) {
-        let waited = self.lab.wait(&format!("{} ({:?}) is {state:?}", self.side, self.who), LIMIT, || {
-            ensure!(self.state() == state, "it is {:?}", self.state());
-            Ok(())
-        });
-        settled(self.lab, waited);
+        is(self.lab, self, state);
     }
 
     /// SIGKILL; when.
@@ -125,22 +115,27 @@ impl<'a> Daemon<'a> {
     }
 }
 
+impl Stated for Daemon<'_> {
+    fn state(self) -> State {
+        match self.who {
+            Ours => self.ours().state(),
+            Theirs => self.theirs().state(),
+        }
+    }
+
+    fn log(self) -> PathBuf {
+        match self.who {
+            Ours => self.ours().log(),
+            Theirs => self.theirs().log(),
+        }
+    }
+}
+
 /// The address is on this node and not on the other one, once both have done what they were told.
 pub(super) fn address_is_on(lab: &Lab, side: Side) {
     let waited = lab.wait(&format!("the address is on {side} alone"), LIMIT, || {
         let found = Side::BOTH.map(|side| has_vip(lab, side));
         ensure!(found == [side == Side::A, side == Side::B], "on a: {}, on b: {}", found[0], found[1]);
-        Ok(())
-    });
-    settled(lab, waited);
-}
-
-/// So many adverts of a node from now on.
-pub(super) fn adverts_of(lab: &Lab, wire: &Wire, side: Side, wanted: usize) {
-    let from = clock::now_ns();
-    let waited = lab.wait(&format!("{wanted} adverts of {side}"), LIMIT, || {
-        let count = wire.since(from).into_iter().filter(|it| advert_of(side)(it.what)).count();
-        ensure!(count >= wanted, "{count}");
         Ok(())
     });
     settled(lab, waited);

@@ -1,13 +1,13 @@
 //! A pair of one harbor-ha and one keepalived, as during a migration from the users' set-up.
 
-use anyhow::ensure;
 use harbor_ha_tests::lab::keepalived::{Keepalived, Setup, State};
 use harbor_ha_tests::lab::state::VIP;
 use harbor_ha_tests::lab::wire::{What, Wire};
 use harbor_ha_tests::lab::{Lab, Side, clock, link, netns};
 use nix::sys::signal::Signal;
 
-use super::{LIMIT, on_a_network, requirements_met, secret, serves, settled, start_ours, until};
+use super::waits::{advert_of, adverts_of, count, is, seen};
+use super::{on_a_network, requirements_met, secret, serves, start_ours, until};
 
 /// The master of a fresh pair, and its backup: the users' priorities.
 pub(super) const STRONG: u8 = 100;
@@ -21,16 +21,19 @@ pub(super) struct Protocol {
     pub advert_int: &'static str,
     pub interval_ms: u64,
     pub password: Option<&'static str>,
+    pub multicast: bool,
 }
 
-pub(super) const V2: Protocol = Protocol { version: 2, advert_int: "1", interval_ms: 1000, password: Some("111111") };
+pub(super) const V2: Protocol =
+    Protocol { version: 2, advert_int: "1", interval_ms: 1000, password: Some("111111"), multicast: false };
 /// Fast, but no faster than a busy machine can follow: here a false failover is a failed test.
-pub(super) const V3: Protocol = Protocol { version: 3, advert_int: "0.2", interval_ms: 200, password: None };
+pub(super) const V3: Protocol =
+    Protocol { version: 3, advert_int: "0.2", interval_ms: 200, password: None, multicast: false };
 
 impl Protocol {
     pub(super) fn keepalived(self, priority: u8) -> Setup {
-        let Self { version, advert_int, password, .. } = self;
-        Setup { version, advert_int, priority, vrid: VRID, preempt: false, password }
+        let Self { version, advert_int, password, multicast, .. } = self;
+        Setup { version, advert_int, priority, vrid: VRID, preempt: false, password, multicast }
     }
 
     /// Skew_Time: RFC 3768 §6.1 counts in seconds, RFC 9568 §6.1 in intervals. With these figures, both do.
@@ -55,28 +58,6 @@ fn ours(lab: &Lab, side: Side, protocol: Protocol, priority: u8) {
          [pulse]\nenabled = false\n"
     );
     start_ours(lab, side, &vrrp);
-}
-
-pub(super) fn keepalived_is(lab: &Lab, keepalived: Keepalived<'_>, state: State) {
-    let waited = lab.wait(&format!("keepalived is {state:?}"), LIMIT, || {
-        ensure!(keepalived.state() == state, "it went through {:?}", keepalived.states());
-        Ok(())
-    });
-    settled(lab, waited);
-}
-
-pub(super) fn advert_of(side: Side) -> impl Fn(What) -> bool {
-    move |what| matches!(what, What::Advert(from, priority) if from == side && priority != 0)
-}
-
-/// Waits for a frame at or after an instant; returns its own.
-pub(super) fn seen(lab: &Lab, wire: &Wire, from_ns: u64, what: &str, wanted: impl Fn(What) -> bool) -> u64 {
-    let waited = lab.wait(what, LIMIT, || {
-        ensure!(wire.first(from_ns, &wanted).is_some(), "seen so far: {:?}", wire.since(from_ns));
-        Ok(())
-    });
-    settled(lab, waited);
-    wire.first(from_ns, wanted).expect("just seen")
 }
 
 /// When `b` announced the address, by its own wire: frames of two wires have no order. The client must have heard it.
@@ -117,22 +98,11 @@ fn ours_serves<'a>(lab: &'a Lab, protocol: Protocol) -> (Keepalived<'a>, Wire) {
     until(lab, Side::A, "ours serves", serves);
     let keepalived = Keepalived::on(lab.node(Side::B));
     keepalived.start(&protocol.keepalived(WEAK)).unwrap();
-    keepalived_is(lab, keepalived, State::Backup);
-    adverts_of_ours(lab, &wire, 5);
+    is(lab, keepalived, State::Backup);
+    adverts_of(lab, &wire, Side::A, 5);
     assert_eq!(keepalived.states(), [State::Backup]);
     assert_eq!(wire.first(0, advert_of(Side::B)), None, "a backup does not advertise");
     (keepalived, wire)
-}
-
-/// Waits for so many adverts of ours on `a`, from now on.
-fn adverts_of_ours(lab: &Lab, wire: &Wire, wanted: usize) {
-    let from = clock::now_ns();
-    let waited = lab.wait("adverts of ours", LIMIT, || {
-        let count = wire.since(from).into_iter().filter(|it| advert_of(Side::A)(it.what)).count();
-        ensure!(count >= wanted, "{count} of {wanted}");
-        Ok(())
-    });
-    settled(lab, waited);
 }
 
 /// keepalived serves on `a`, ours stands by on `b` and has counted five adverts of its.
@@ -140,7 +110,7 @@ fn keepalived_serves<'a>(lab: &'a Lab, protocol: Protocol) -> (Keepalived<'a>, [
     let wires = ["b", "c"].map(|host| Wire::on(lab, host).unwrap());
     let keepalived = Keepalived::on(lab.node(Side::A));
     keepalived.start(&protocol.keepalived(STRONG)).unwrap();
-    keepalived_is(lab, keepalived, State::Master);
+    is(lab, keepalived, State::Master);
     ours(lab, Side::B, protocol, WEAK);
     let status = until(lab, Side::B, "five adverts of keepalived", |status| {
         status.number("/adverts_heard/arrivals").is_some_and(|count| count >= 5)
@@ -168,7 +138,7 @@ fn our_death_hands_over_to_keepalived(test: &str, protocol: Protocol) {
         let client = Wire::on(lab, "c").unwrap();
         let killed = clock::now_ns();
         lab.node(Side::A).signal_daemon(Signal::SIGKILL).unwrap();
-        keepalived_is(lab, keepalived, State::Master);
+        is(lab, keepalived, State::Master);
         assert_eq!(keepalived.states(), [State::Backup, State::Master]);
         let first = seen(lab, &wire, killed, "an advert of keepalived", advert_of(Side::B));
         let garp = announced(lab, &wire, &client, killed);
@@ -253,7 +223,7 @@ fn our_good_bye_hands_over_to_keepalived(test: &str, protocol: Protocol) {
         let stopped = clock::now_ns();
         lab.node(Side::A).signal_daemon(Signal::SIGTERM).unwrap();
         let resigned = seen(lab, &wire, stopped, "priority 0", |what| what == What::Advert(Side::A, 0));
-        keepalived_is(lab, keepalived, State::Master);
+        is(lab, keepalived, State::Master);
         let first = seen(lab, &wire, stopped, "an advert of keepalived", advert_of(Side::B));
         assert!(resigned < first, "{resigned} {first}");
         assert_eq!(wire.first(resigned, advert_of(Side::A)), None, "nothing after the good-bye");
@@ -280,20 +250,20 @@ fn a_stronger_keepalived_that_comes_back_waits_or_preempts_as_it_was_told() {
         until(lab, Side::A, "ours serves", serves);
         let keepalived = Keepalived::on(lab.node(Side::B));
         keepalived.start(&V3.keepalived(STRONG)).unwrap();
-        keepalived_is(lab, keepalived, State::Backup);
-        adverts_of_ours(lab, &wire, 5);
+        is(lab, keepalived, State::Backup);
+        adverts_of(lab, &wire, Side::A, 5);
         assert_eq!(keepalived.states(), [State::Backup], "nopreempt");
 
         keepalived.kill().unwrap();
         keepalived.start(&Setup { preempt: true, ..V3.keepalived(STRONG) }).unwrap();
-        keepalived_is(lab, keepalived, State::Master);
+        is(lab, keepalived, State::Master);
         let status = until(lab, Side::A, "ours stands down", |status| !status.is("/vip"));
         assert_eq!((status.text("/role"), status.text("/why")), ("standby", "the peer is a stronger primary"));
         assert!(!has_vip(lab, Side::A) && has_vip(lab, Side::B));
         let (first, last) = (wire.first(0, advert_of(Side::B)), wire.last(u64::MAX, advert_of(Side::A)));
         // One of ours may have been on its way.
-        let after = wire.since(first.expect("it advertised")).into_iter().filter(|it| advert_of(Side::A)(it.what));
-        assert!(after.count() <= 1, "ours fell silent: {first:?} {last:?}");
+        let after = count(&wire, Side::A, first.expect("it advertised"));
+        assert!(after <= 1, "ours fell silent: {first:?} {last:?}");
     });
 }
 
@@ -307,19 +277,19 @@ fn after_a_partition(test: &str, ours_is: u8, keepalived_is_of: u8) {
             ours(lab, Side::A, V3, ours_is);
             until(lab, Side::A, "ours serves", serves);
             keepalived.start(&V3.keepalived(keepalived_is_of)).unwrap();
-            keepalived_is(lab, keepalived, State::Backup);
+            is(lab, keepalived, State::Backup);
         } else {
             keepalived.start(&V3.keepalived(keepalived_is_of)).unwrap();
-            keepalived_is(lab, keepalived, State::Master);
+            is(lab, keepalived, State::Master);
             ours(lab, Side::A, V3, ours_is);
             until(lab, Side::A, "ours hears keepalived", |status| status.text("/adverts_heard/state") == "alive");
         }
         link::set_partition(lab.state(), true).unwrap();
-        keepalived_is(lab, keepalived, State::Master);
+        is(lab, keepalived, State::Master);
         until(lab, Side::A, "ours serves", serves);
         let healed = link::set_partition(lab.state(), false).unwrap();
         if ours_is_strong {
-            keepalived_is(lab, keepalived, State::Backup);
+            is(lab, keepalived, State::Backup);
             assert!(serves(&lab.node(Side::A).status().unwrap()));
             seen(lab, &client, healed, "a's announcement", |what| what == What::Garp(Side::A));
         } else {
@@ -350,7 +320,7 @@ fn a_mistake_shows_as(test: &str, protocol: Protocol, reason: &str, mistake: imp
         let mut setup = protocol.keepalived(WEAK);
         mistake(&mut setup);
         keepalived.start(&setup).unwrap();
-        keepalived_is(lab, keepalived, State::Master);
+        is(lab, keepalived, State::Master);
         let counted = |count: u64| serde_json::json!([{"reason": reason, "count": count}]);
         let status = until(lab, Side::A, &format!("three adverts refused for `{reason}`"), |status| {
             (3..1000).any(|count| status.0["rejects"] == counted(count))

@@ -8,9 +8,12 @@ mod either;
 mod forged;
 mod judge;
 mod keepalived;
+mod keywords;
 mod migration;
+mod multicast;
 mod router;
 mod seed;
+mod waits;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

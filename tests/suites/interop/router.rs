@@ -10,7 +10,7 @@ use harbor_ha_tests::lab::wire::{What, Wire};
 use harbor_ha_tests::lab::{Lab, Side, netns};
 use nix::sys::signal::Signal;
 
-use super::keepalived::addresses;
+use super::keepalived::{V2, addresses};
 use super::{LIMIT, on_a_network, requirements_met, secret, settled};
 
 /// The address of the unicast instance, as the keepalived of the lab has it, and that of the multicast one.
@@ -82,6 +82,14 @@ fn shown(lab: &Lab) {
     assert!(sent.is_some_and(|sent| sent != "0"), "{metrics}");
 }
 
+fn gone(lab: &Lab, side: Side) {
+    let waited = lab.wait("it is dead", LIMIT, || {
+        ensure!(lab.node(side).daemons().is_empty(), "it lives");
+        Ok(())
+    });
+    settled(lab, waited);
+}
+
 fn with_routers(test: &str, run: impl FnOnce(&Lab)) {
     if requirements_met(test, &[]) {
         on_a_network(run);
@@ -116,11 +124,7 @@ fn what_a_killed_router_left_is_taken_off_before_it_speaks_again() {
         router(lab, Side::A, [100, 100]);
         are(lab, Side::A, ["master", "master"]);
         lab.node(Side::A).signal_daemon(Signal::SIGKILL).unwrap();
-        let waited = lab.wait("it is dead", LIMIT, || {
-            ensure!(lab.node(Side::A).daemons().is_empty(), "it lives");
-            Ok(())
-        });
-        settled(lab, waited);
+        gone(lab, Side::A);
         assert!(addresses(lab, Side::A).contains(FIRST), "a crash takes nothing off");
         router(lab, Side::B, [200, 200]);
         are(lab, Side::B, ["master", "master"]);
@@ -149,14 +153,29 @@ fn an_address_that_was_there_before_us_stays_and_one_that_is_taken_away_comes_ba
         settled(lab, waited);
         let status = are(lab, Side::A, ["master", "master"]);
         assert_eq!(status.number("/instances/1/counters/addresses_restored"), Some(1), "{}", status.0);
+        let ours_is_off = || {
+            let waited = lab.wait("ours is off", LIMIT, || {
+                let found = addresses(lab, Side::A);
+                ensure!(!found.contains(SECOND), "{found}");
+                Ok(())
+            });
+            settled(lab, waited);
+            assert!(addresses(lab, Side::A).contains(FIRST), "it was not ours to take");
+        };
         lab.node(Side::A).signal_daemon(Signal::SIGTERM).unwrap();
-        let waited = lab.wait("ours is off", LIMIT, || {
-            let found = addresses(lab, Side::A);
-            ensure!(!found.contains(SECOND), "{found}");
-            Ok(())
-        });
-        settled(lab, waited);
-        assert!(addresses(lab, Side::A).contains(FIRST), "it was not ours to take");
+        ours_is_off();
+        // The same after a crash: the next run tells both apart.
+        gone(lab, Side::A);
+        router(lab, Side::A, [100, 100]);
+        are(lab, Side::A, ["master", "master"]);
+        lab.node(Side::A).signal_daemon(Signal::SIGKILL).unwrap();
+        gone(lab, Side::A);
+        let left = addresses(lab, Side::A);
+        assert!(left.contains(FIRST) && left.contains(SECOND), "a crash takes nothing off: {left}");
+        router(lab, Side::B, [200, 200]);
+        are(lab, Side::B, ["master", "master"]);
+        router(lab, Side::A, [100, 100]);
+        ours_is_off();
     });
 }
 
@@ -171,9 +190,7 @@ fn a_router_and_keepalived_follow_each_other() {
         router(lab, Side::A, [100, 101]);
         are(lab, Side::A, ["master", "master"]);
         let keepalived = Keepalived::on(lab.node(Side::B));
-        let setup =
-            Setup { version: 2, advert_int: "1", priority: 200, vrid: 51, preempt: true, password: Some("111111") };
-        keepalived.start(&setup).unwrap();
+        keepalived.start(&Setup { preempt: true, ..V2.keepalived(200) }).unwrap();
         // Stronger: it takes the instance that it has, and the other one stays.
         let status = are(lab, Side::A, ["backup", "master"]);
         assert_eq!(status.0["instances"][0]["rejects"], serde_json::json!([]));

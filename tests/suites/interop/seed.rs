@@ -14,7 +14,8 @@ use harbor_ha_tests::lab::wire::{What, Wire};
 use harbor_ha_tests::lab::{Lab, Options, Side, clock, netns, residue};
 use nix::sys::signal::{Signal, kill};
 
-use super::keepalived::{advert_of, has_vip, seen};
+use super::keepalived::has_vip;
+use super::waits::{advert_of, adverts_since, is, seen};
 use super::{LIMIT, judged, on_a_network, requirements_met, settled};
 
 /// As the users have them.
@@ -75,15 +76,6 @@ pub(super) fn check(lab: &Lab, side: Side, file: &str) {
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&said));
 }
 
-pub(super) fn is(lab: &Lab, side: Side, state: State) {
-    let waited = lab.wait(&format!("{side} is {state:?}"), LIMIT, || {
-        let found = Dropin::on(lab.node(side)).state();
-        ensure!(found == state, "it is {found:?}");
-        Ok(())
-    });
-    settled(lab, waited);
-}
-
 #[test]
 fn the_imported_files_behave_as_they_were_meant_to() {
     if !requirements_met("the_imported_files_behave_as_they_were_meant_to", &["unshare"]) {
@@ -105,8 +97,8 @@ fn the_imported_files_behave_as_they_were_meant_to() {
         // Both at once: priority 100 is first.
         start(Side::A);
         start(Side::B);
-        is(lab, Side::A, State::Master);
-        is(lab, Side::B, State::Backup);
+        is(lab, Dropin::on(lab.node(Side::A)), State::Master);
+        is(lab, Dropin::on(lab.node(Side::B)), State::Backup);
         called_last(lab, Side::A, "MASTER");
         called_last(lab, Side::B, "BACKUP");
         assert!(has_vip(lab, Side::A) && !has_vip(lab, Side::B));
@@ -114,25 +106,20 @@ fn the_imported_files_behave_as_they_were_meant_to() {
 
         // A crash; and the one that returns stays backup, although its file says `state MASTER` and priority 100.
         a.kill().unwrap();
-        is(lab, Side::B, State::Master);
+        is(lab, Dropin::on(lab.node(Side::B)), State::Master);
         called_last(lab, Side::B, "MASTER");
         let from = clock::now_ns();
         start(Side::A);
-        is(lab, Side::A, State::Backup);
+        is(lab, Dropin::on(lab.node(Side::A)), State::Backup);
         called_last(lab, Side::A, "BACKUP");
-        let five = lab.wait("five adverts of b", LIMIT, || {
-            let count = wire.since(from).into_iter().filter(|it| advert_of(Side::B)(it.what)).count();
-            ensure!(count >= 5, "{count}");
-            Ok(())
-        });
-        settled(lab, five);
+        adverts_since(lab, &wire, Side::B, from, 5);
         assert_eq!((a.state(), b.state()), (State::Backup, State::Master));
         assert!(!has_vip(lab, Side::A) && has_vip(lab, Side::B));
 
         // A stop in order.
         let stopped = b.terminate().unwrap();
         seen(lab, &wire, stopped, "priority 0", |what| what == What::Advert(Side::B, 0));
-        is(lab, Side::A, State::Master);
+        is(lab, Dropin::on(lab.node(Side::A)), State::Master);
         called_last(lab, Side::A, "MASTER");
         called_last(lab, Side::B, "STOP");
         assert_eq!(calls(lab, Side::A), ["BACKUP", "MASTER", "BACKUP", "MASTER"]);
@@ -204,14 +191,14 @@ fn with_a_script_that_looks_at_postgresql_the_imported_files_move_the_address_wh
             check(lab, side, file);
             Dropin::on(lab.node(side)).start_on(file.as_ref()).unwrap();
             // Whoever is first promotes nobody.
-            is(lab, side, if side == Side::A { State::Master } else { State::Backup });
+            is(lab, Dropin::on(lab.node(side)), if side == Side::A { State::Master } else { State::Backup });
         }
         settled(lab, lab.wait("the client writes on a", LIMIT, || client_writes(lab)));
         assert!(has_vip(lab, Side::A) && !has_vip(lab, Side::B));
 
         stop_postgres(lab, Side::A);
-        is(lab, Side::A, State::Fault);
-        is(lab, Side::B, State::Master);
+        is(lab, Dropin::on(lab.node(Side::A)), State::Fault);
+        is(lab, Dropin::on(lab.node(Side::B)), State::Master);
         settled(lab, lab.wait("the client writes on b", LIMIT, || client_writes(lab)));
         assert!(!has_vip(lab, Side::A) && has_vip(lab, Side::B));
         assert!(!lab.node(Side::B).postgres().in_recovery().unwrap(), "promoted by the script");
@@ -219,9 +206,9 @@ fn with_a_script_that_looks_at_postgresql_the_imported_files_move_the_address_wh
 
         // Its PostgreSQL runs again: it could serve, and is not asked to.
         lab.node(Side::A).postgres().start().unwrap();
-        is(lab, Side::A, State::Backup);
+        is(lab, Dropin::on(lab.node(Side::A)), State::Backup);
         called_last(lab, Side::A, "BACKUP");
-        is(lab, Side::B, State::Master);
+        is(lab, Dropin::on(lab.node(Side::B)), State::Master);
         assert!(!has_vip(lab, Side::A) && has_vip(lab, Side::B));
     });
 }

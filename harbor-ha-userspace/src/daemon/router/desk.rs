@@ -1,23 +1,32 @@
 //! The addresses of all instances: a task of its own, as the kernel may take its time with them and adverts may not.
 //!
-//! The engine says what it wants, instance by instance; of two wishes about one instance the later one counts. What is
-//! put up is written down before, so that the next run can take off what a crash leaves. An address that was there
-//! already is somebody else's, and stays.
+//! The engine says what it wants, instance by instance; of two wishes about one instance the later one counts.
+//!
+//! An address that is there already is somebody else's, and stays. So the interface is looked at first; what is missing
+//! is written down, and only that is put up. A run that is killed leaves:
+//!
+//! | killed after | on the interface | in the record | the next run |
+//! | --- | --- | --- | --- |
+//! | the look | what others put there | nothing | leaves it |
+//! | the record | the same | what is missing | finds nothing to take off |
+//! | putting up | also what is ours | what is ours | takes that off, and nothing else |
+//! | taking off | what others put there | what was ours | finds nothing to take off |
+//!
+//! What somebody puts up between the look and our own try, a moment later, the kernel shows us: it is struck off the
+//! record. Only a kill in that very moment, or the same address put up by hand after a kill and before the next run,
+//! is taken for ours.
 
-use std::fs;
-use std::io;
-use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::Message;
-use super::Teller;
+use super::record::Record;
+use super::{Message, Teller};
 use crate::config::settings::Vip;
 use crate::daemon::repeated::Repeated;
-use crate::net::netlink::{Interface, Place};
+use crate::net::netlink::{Interface, NetlinkError, Place};
 use crate::vrrp::InstanceId;
 
 /// Between two looks at the addresses, and two tries at what failed.
@@ -29,6 +38,12 @@ pub(super) struct Spot {
     /// Index of the interface.
     pub interface: usize,
     pub place: Place,
+}
+
+impl Spot {
+    const fn vip(&self) -> Vip {
+        Vip { address: self.place.address, prefix: self.place.prefix }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -87,107 +102,170 @@ pub(super) struct Clerk {
 
 impl Clerk {
     /// Does what is wanted until the desk is closed and all is done.
-    pub async fn serve(self) {
+    pub async fn serve(mut self) {
         let mut done = vec![Want::default(); self.spots.len()];
-        // Put up by us.
-        let mut ours: Vec<Vec<bool>> = self.spots.iter().map(|spots| vec![false; spots.len()]).collect();
         let (mut refused, mut unwritten) = (Repeated::new(LOOK * 60), Repeated::new(LOOK * 60));
         loop {
             let wants = self.desk.wants();
-            let changed: Vec<usize> = (0..wants.len()).filter(|&index| wants[index] != done[index]).collect();
-            if changed.is_empty() {
+            let pending = |up| -> Vec<usize> {
+                (0..wants.len()).filter(|&index| wants[index] != done[index] && wants[index].up == up).collect()
+            };
+            let (down, up) = (pending(false), pending(true));
+            if down.is_empty() && up.is_empty() {
                 if self.desk.is_closed() {
                     return;
                 }
                 if tokio::time::timeout(LOOK, self.desk.bell.notified()).await.is_err() {
-                    self.look(&done, &mut ours).await;
+                    self.look(&done).await;
+                    self.save(&mut unwritten);
                 }
                 continue;
             }
-            let mut before = ours.clone();
-            for &index in changed.iter().filter(|&&index| wants[index].up) {
-                before[index].fill(true);
+            // Addresses that go first: the network shall not see one on two interfaces.
+            let mut failed = self.take_off(&down, &wants, &mut done).await;
+            if !up.is_empty() {
+                failed = self.put_up(&up, &wants, &mut done, &mut unwritten).await.or(failed);
             }
-            self.write(&before, &mut unwritten);
-            let mut failed = false;
-            // Addresses that go first: another instance may want the same one.
-            for up in [false, true] {
-                for &index in changed.iter().filter(|&&index| wants[index].up == up) {
-                    match self.serve_one(index, up, &mut ours[index]).await {
-                        Ok(()) => {
-                            refused.over();
-                            done[index] = wants[index];
-                            let (instance, serial) = (InstanceId(index as u16), wants[index].serial);
-                            self.teller.tell(Message::Addresses { instance, serial });
-                        }
-                        Err(error) => {
-                            failed = true;
-                            if refused.is_due() {
-                                tracing::error!(%error, "addresses; tried again each second");
-                            }
-                        }
-                    }
-                }
+            self.save(&mut unwritten);
+            let Some(error) = failed else {
+                refused.over();
+                continue;
+            };
+            if refused.is_due() {
+                tracing::error!(error, "addresses; tried again each second");
             }
-            self.write(&ours, &mut unwritten);
-            if failed {
-                if self.desk.is_closed() {
-                    return;
-                }
-                let _rang = tokio::time::timeout(LOOK, self.desk.bell.notified()).await;
+            if self.desk.is_closed() {
+                return;
             }
+            let _rang = tokio::time::timeout(LOOK, self.desk.bell.notified()).await;
         }
     }
 
-    async fn serve_one(&self, index: usize, up: bool, ours: &mut [bool]) -> Result<(), String> {
-        let mut result = Ok(());
-        for (spot, ours) in self.spots[index].iter().zip(ours) {
-            let interface = &self.interfaces[spot.interface];
-            if up {
-                match interface.put(&spot.place).await {
-                    Ok(new) => *ours |= new,
-                    Err(error) => result = Err(error.to_string()),
+    /// What is ours and no instance wants any more.
+    async fn take_off(&mut self, down: &[usize], wants: &[Want], done: &mut [Want]) -> Option<String> {
+        let mut failed = None;
+        for &index in down {
+            let mut gone = true;
+            for spot in &self.spots[index] {
+                let interface = &self.interfaces[spot.interface];
+                if !self.record.has(interface.name(), spot.vip()) || self.is_wanted(spot, wants) {
+                    continue;
                 }
-            } else if *ours {
-                match interface.remove(Vip { address: spot.place.address, prefix: spot.place.prefix }).await {
-                    Ok(()) => *ours = false,
-                    Err(error) => result = Err(error.to_string()),
+                match interface.remove(spot.vip()).await {
+                    Ok(()) => self.record.strike(interface.name(), spot.vip()),
+                    Err(error) => (gone, failed) = (false, Some(error.to_string())),
                 }
             }
+            if gone {
+                self.is_done(index, wants, done);
+            }
         }
-        result
+        failed
+    }
+
+    /// What is missing.
+    async fn put_up(
+        &mut self,
+        up: &[usize],
+        wants: &[Want],
+        done: &mut [Want],
+        unwritten: &mut Repeated,
+    ) -> Option<String> {
+        let numbers: BTreeSet<usize> = up.iter().flat_map(|&index| &self.spots[index]).map(|it| it.interface).collect();
+        // By interface; one that does not answer is told with its instances.
+        let mut found: Vec<Result<Vec<Vip>, String>> = vec![Ok(Vec::new()); self.interfaces.len()];
+        for number in numbers {
+            found[number] = self.found(number).await;
+        }
+        let is_missing = |spot: &Spot| found[spot.interface].as_ref().is_ok_and(|found| !found.contains(&spot.vip()));
+        // Two instances may want the same one.
+        let mut missing = BTreeSet::new();
+        for spot in up.iter().flat_map(|&index| &self.spots[index]).filter(|spot| is_missing(spot)) {
+            missing.insert((spot.interface, spot.place.address, spot.place.prefix));
+            self.record.note(self.interfaces[spot.interface].name(), spot.vip());
+        }
+        self.save(unwritten);
+        let mut failed = None;
+        for &index in up {
+            let mut there = true;
+            for spot in &self.spots[index] {
+                let interface = &self.interfaces[spot.interface];
+                let key = (spot.interface, spot.place.address, spot.place.prefix);
+                let put = match &found[spot.interface] {
+                    Err(error) => Err(error.clone()),
+                    Ok(_) if !missing.contains(&key) => continue,
+                    Ok(_) => interface.put(&spot.place).await.map_err(|error| {
+                        // One that did not answer may still do it.
+                        if matches!(error, NetlinkError::Refused { .. }) {
+                            self.record.strike(interface.name(), spot.vip());
+                        }
+                        error.to_string()
+                    }),
+                };
+                match put {
+                    Ok(new) => {
+                        missing.remove(&key);
+                        if !new {
+                            // Somebody was quicker.
+                            self.record.strike(interface.name(), spot.vip());
+                        }
+                    }
+                    Err(error) => (there, failed) = (false, Some(error)),
+                }
+            }
+            if there {
+                self.is_done(index, wants, done);
+            }
+        }
+        failed
+    }
+
+    fn is_done(&self, index: usize, wants: &[Want], done: &mut [Want]) {
+        done[index] = wants[index];
+        self.teller.tell(Message::Addresses { instance: InstanceId(index as u16), serial: wants[index].serial });
+    }
+
+    /// Whether an instance wants this address to be there.
+    fn is_wanted(&self, spot: &Spot, wants: &[Want]) -> bool {
+        let mut wanted = self.spots.iter().zip(wants).filter(|(_, want)| want.up).flat_map(|(spots, _)| spots);
+        wanted.any(|it| it.interface == spot.interface && it.vip() == spot.vip())
+    }
+
+    /// The addresses of an interface.
+    async fn found(&self, number: usize) -> Result<Vec<Vip>, String> {
+        let interface = &self.interfaces[number];
+        match tokio::time::timeout(LOOK, interface.addresses()).await {
+            Ok(found) => found.map_err(|error| error.to_string()),
+            Err(_) => Err(format!("the kernel does not list the addresses of `{}`", interface.name())),
+        }
     }
 
     /// Somebody may have taken addresses away.
-    async fn look(&self, done: &[Want], ours: &mut [Vec<bool>]) {
-        for (number, interface) in self.interfaces.iter().enumerate() {
+    async fn look(&mut self, done: &[Want]) {
+        for number in 0..self.interfaces.len() {
             let here = |index: usize| self.spots[index].iter().any(|spot| spot.interface == number);
             let up: Vec<usize> = (0..done.len()).filter(|&index| done[index].up && here(index)).collect();
             if up.is_empty() {
                 continue;
             }
-            let Ok(Ok(found)) = tokio::time::timeout(LOOK, interface.addresses()).await else { continue };
+            let Ok(found) = self.found(number).await else { continue };
             for index in up {
-                let mut gone = false;
-                for (spot, ours) in self.spots[index].iter().zip(&mut ours[index]) {
-                    if spot.interface == number && !found.contains(&spot.place.address) {
-                        (*ours, gone) = (false, true);
-                    }
+                let gone = |spot: &&Spot| spot.interface == number && !found.contains(&spot.vip());
+                let mut is_gone = false;
+                for spot in self.spots[index].iter().filter(gone) {
+                    is_gone = true;
+                    // Whoever puts it up again has it.
+                    self.record.strike(self.interfaces[number].name(), spot.vip());
                 }
-                if gone {
+                if is_gone {
                     self.teller.tell(Message::Gone(InstanceId(index as u16)));
                 }
             }
         }
     }
 
-    fn write(&self, ours: &[Vec<bool>], unwritten: &mut Repeated) {
-        let spots = self.spots.iter().flatten().zip(ours.iter().flatten());
-        let lines = spots.filter(|(_, ours)| **ours).map(|(spot, _)| {
-            let place = &spot.place;
-            format!("{} {}/{}\n", self.interfaces[spot.interface].name(), place.address, place.prefix)
-        });
-        match self.record.write(&lines.collect::<String>()) {
+    fn save(&mut self, unwritten: &mut Repeated) {
+        match self.record.save() {
             Ok(()) => unwritten.over(),
             Err(error) if unwritten.is_due() => {
                 tracing::warn!(%error, "what is put up cannot be written down: after a crash it would stay");
@@ -197,68 +275,5 @@ impl Clerk {
     }
 }
 
-/// What this host has by us, in a file that ends with the boot.
-#[derive(Debug)]
-pub(super) struct Record(PathBuf);
-
-impl Record {
-    pub fn new(runtime_dir: &Path, name: &str) -> Self {
-        Self(runtime_dir.join(format!("{name}.addresses")))
-    }
-
-    fn write(&self, lines: &str) -> io::Result<()> {
-        let partial = self.0.with_extension("partial");
-        fs::write(&partial, lines)?;
-        fs::rename(&partial, &self.0)
-    }
-
-    /// What a run put up that did not end in order.
-    pub fn left_over(&self) -> Vec<(String, Vip)> {
-        let text = fs::read_to_string(&self.0).unwrap_or_default();
-        text.lines().filter_map(parse).collect()
-    }
-}
-
-fn parse(line: &str) -> Option<(String, Vip)> {
-    let (interface, address) = line.split_once(' ')?;
-    let (address, prefix) = address.split_once('/')?;
-    Some((interface.to_owned(), Vip { address: address.parse::<Ipv4Addr>().ok()?, prefix: prefix.parse().ok()? }))
-}
-
-/// Takes off what a crashed run left.
-pub(super) async fn clean(record: &Record) {
-    for (name, vip) in record.left_over() {
-        let removed = match Interface::open(&name).await {
-            Ok(interface) => interface.remove(vip).await.map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
-        };
-        match removed {
-            Ok(()) => tracing::warn!(interface = name, address = %vip.address, "left by an earlier run: taken off"),
-            Err(error) => tracing::warn!(interface = name, address = %vip.address, error, "left by an earlier run"),
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_was_written_down_is_read_again_and_a_torn_line_is_none() {
-        let dir = tempfile::tempdir().unwrap();
-        let record = Record::new(dir.path(), "router");
-        assert!(record.left_over().is_empty());
-        record.write("eth0 10.0.0.1/24\neth1 10.0.0.2/32\neth1 10.0").unwrap();
-        let vip = |last, prefix| Vip { address: Ipv4Addr::new(10, 0, 0, last), prefix };
-        assert_eq!(record.left_over(), [("eth0".to_owned(), vip(1, 24)), ("eth1".to_owned(), vip(2, 32))]);
-    }
-
-    #[test]
-    fn of_two_wishes_the_later_one_counts() {
-        let desk = Desk::new(2);
-        let first = desk.want(InstanceId(1), true);
-        assert!(desk.want(InstanceId(1), false) > first);
-        assert_eq!(desk.wants()[0], Want::default());
-        assert!(!desk.wants()[1].up);
-    }
-}
+mod tests;

@@ -12,6 +12,7 @@
 mod build;
 mod desk;
 mod engine;
+mod record;
 mod run;
 mod status;
 #[cfg(test)]

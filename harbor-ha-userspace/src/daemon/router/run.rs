@@ -16,8 +16,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{interval, timeout};
 
 use super::build::{self, Interfaces};
-use super::desk::{self, Clerk, Desk, Record};
+use super::desk::{Clerk, Desk};
 use super::engine::{Engine, Place};
+use super::record::Record;
 use super::{Bell, Message, Teller};
 use crate::clock;
 use crate::config::router::settings::Settings;
@@ -55,8 +56,8 @@ pub async fn run(settings: Settings) -> Result<(), BuildError> {
     let folder = &router.runtime_dir;
     std::fs::create_dir_all(folder).map_err(|source| BuildError::File { path: folder.clone(), source })?;
     let _lock = lock(&folder.join(format!("{}.lock", router.name)), &router.name)?;
-    let record = Record::new(folder, &router.name);
-    desk::clean(&record).await;
+    let mut record = Record::open(folder, &router.name);
+    record.clean().await;
     let names = Interfaces::of(&settings);
     let (interfaces, places) = open(&settings, &names).await?;
     let indexes: Vec<_> = interfaces.iter().map(|it| (it.name().to_owned(), it.index)).collect();
@@ -276,7 +277,7 @@ async fn sources(
         let here = here.map(Vec::as_slice).unwrap_or_default();
         let source = match instance.source {
             Some(source) => {
-                if !here.contains(&source) {
+                if here.iter().all(|it| it.address != source) {
                     // As keepalived: it may come later.
                     let (name, interface) = (&instance.name, &instance.interface);
                     tracing::warn!(instance = name, interface, %source, "the source of the adverts is not there (yet)");
@@ -285,8 +286,9 @@ async fn sources(
             }
             // A virtual address moves.
             None => {
-                let first = here.iter().find(|address| all_vips().all(|vip| vip.address != **address));
-                *first.ok_or_else(|| BuildError::NoAddress {
+                let mut own = here.iter().map(|it| it.address);
+                let first = own.find(|address| all_vips().all(|vip| vip.address != *address));
+                first.ok_or_else(|| BuildError::NoAddress {
                     interface: instance.interface.clone(),
                     instance: instance.name.clone(),
                 })?

@@ -7,8 +7,8 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Subcommand};
 use harbor_ha_tests::lab::keepalived::Keepalived;
 use harbor_ha_tests::lab::need::{self, Need};
-use harbor_ha_tests::vrrp::{load, torture};
-use serde_json::Value;
+use harbor_ha_tests::vrrp::{hang, load, torture};
+use serde_json::{Value, json};
 
 use super::nothing_left;
 
@@ -35,7 +35,8 @@ enum What {
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
     },
-    /// Takeovers beside scripts that hang, fork, print megabytes and die of signals, and without them, in turn.
+    /// Takeovers beside scripts that hang, fork, print megabytes and die of signals, and without them, in turn; and
+    /// takeovers because one hangs on the master.
     Torture {
         /// Of each kind.
         #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u16).range(1..))]
@@ -70,11 +71,13 @@ pub fn verb(arguments: Arguments) -> Result<()> {
             ensure!(ours == 0, "{ours} false transitions of harbor-ha");
         }
         What::Torture { rounds, json } => {
-            let rounds = torture::measure(rounds.into())?;
-            print!("{}", torture::table(&rounds));
-            save(json.as_deref(), &torture::json(&rounds))?;
+            let beside = torture::measure(rounds.into())?;
+            let because = hang::measure(rounds.into())?;
+            print!("{}\n{}", torture::table(&beside), hang::table(&because));
+            save(json.as_deref(), &json!({"beside": torture::json(&beside), "because": hang::json(&because)}))?;
             nothing_left()?;
-            torture::judge(&rounds)?;
+            torture::judge(&beside)?;
+            hang::judge(&because)?;
         }
     }
     Ok(())
