@@ -2,10 +2,12 @@
 //!
 //! Inert unless `HARBOR_HA_FAULT_POINT` names one of [`POINTS`] or [`OF_PROVISION`]; the process then kills itself there
 //! by SIGKILL, as a power cut or the kernel's memory killer would, without a destructor or a flush. With
-//! `HARBOR_HA_FAULT_POINT_ONCE=FILE` it does so only if it can create that file, so that the next one lives. With
+//! `HARBOR_HA_FAULT_POINT_ONCE=FILE` it does so only if it can create that file, where it leaves its process id, so that
+//! the next one lives. With
 //! `HARBOR_HA_FAULT_POINT_RUNS=PROGRAM` it runs that program instead, waits for its end and goes on: something else dies.
 
 use std::fs::OpenOptions;
+use std::io::Write;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
@@ -32,7 +34,7 @@ pub const OF_PROVISION: [&str; 8] = [
 ];
 
 /// Every point of the daemon, in the order in which a process can reach them.
-pub const POINTS: [&str; 44] = [
+pub const POINTS: [&str; 49] = [
     "order.begin",
     "order.done",
     "prepare.done",
@@ -52,6 +54,7 @@ pub const POINTS: [&str; 44] = [
     "promote.done",
     "rejoin.begin",
     "rejoin.compare",
+    "rejoin.loss.copied",
     "rejoin.loss.saved",
     "rejoin.loss.reported",
     "rejoin.wal.saved",
@@ -71,6 +74,10 @@ pub const POINTS: [&str; 44] = [
     "basebackup.aside",
     "basebackup.swapped",
     "rejoin.configure",
+    "untaken.begin",
+    "untaken.saved",
+    "untaken.removed",
+    "untaken.done",
     "rejoin.configure.signal",
     "rejoin.start",
     "rejoin.stream",
@@ -123,9 +130,11 @@ fn armed() -> Option<Armed> {
     })
 }
 
-/// Creates the file, which nobody can do twice. One that cannot be created at all is no reason to die again and again.
+/// Creates the file, which nobody can do twice, and says there whose it is. One that cannot be created at all is no
+/// reason to die again and again.
 fn first(once: &PathBuf) -> bool {
-    OpenOptions::new().write(true).create_new(true).open(once).is_ok()
+    let file = OpenOptions::new().write(true).create_new(true).open(once);
+    file.is_ok_and(|mut file| file.write_all(format!("{}\n", getpid()).as_bytes()).is_ok())
 }
 
 #[cfg(test)]
@@ -170,5 +179,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("died");
         assert!(first(&file) && !first(&file));
+        assert_eq!(fs::read_to_string(file).unwrap(), format!("{}\n", std::process::id()));
     }
 }

@@ -38,6 +38,9 @@ fn what_is_excused_from_occurring_is_counted() {
 fn a_havip_is_a_witness_by_rules_that_rest_on_how_old_a_look_may_be() {
     let found = sweep_of(|seed| Schedule::new(seed).with_havip(), 0, SEEDS / 3, None, 1);
     assert!(found.failed.is_empty(), "{:?}; cargo xtask sim --havip --replay SEED", found.failed);
+    // What breaks with looks that are older: a tenth of a thousand is enough for it.
+    let found = sweep_of(|seed| Schedule::of(seed, Some(Mutant::HaVipLooksOld)), 0, SEEDS / 10, None, 1);
+    assert!(found.failed.is_empty(), "{:?}", found.failed);
 }
 
 #[test]

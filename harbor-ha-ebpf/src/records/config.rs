@@ -1,4 +1,4 @@
-//! What userspace tells the kernel: written once at start, in maps without timers.
+//! What userspace tells the kernel, in maps without timers: written once at start, but for the priority.
 
 /// Peers that one instance can have; a pair has one, the rest is room for a third node.
 pub const PEERS_MAX: usize = 4;
@@ -32,7 +32,7 @@ pub struct Config {
     pub min_ttl: u8,
     /// Bits of [`accept`].
     pub accept: u8,
-    /// Our own priority, for the skew.
+    /// Our own priority, as what is tracked makes it: for the skew.
     pub priority: u8,
     /// Missed pulses until a peer is dead.
     pub pulse_threshold: u8,

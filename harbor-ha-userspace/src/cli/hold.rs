@@ -8,8 +8,8 @@ use serde_json::Value;
 use super::WithConfig;
 use super::follow::{Progress, look_again, number, refused, word};
 use super::status::ask;
+use crate::clock;
 use crate::daemon::Request;
-use crate::net::clock;
 
 /// The peer's agreement comes with its next pulse; this is many of them.
 const PATIENCE: Duration = Duration::from_secs(2);

@@ -107,7 +107,7 @@ impl Core {
         }
         if facts.rejoin_pending && facts.streaming && role == PeerRole::Primary && now >= self.retry_at {
             self.why = "a rejoin that was cut short is brought to its end".to_owned();
-            self.op = Some(Op::Rejoin);
+            self.op = Some(Op::Rejoin { anew: false });
             out.push(Action::Rejoin { anew: false });
             return;
         }
@@ -397,7 +397,7 @@ impl Core {
             return;
         }
         if peer_is_primary {
-            self.op = Some(Op::Rejoin);
+            self.op = Some(Op::Rejoin { anew: self.reinit });
             self.why = "the peer is the primary: rejoining as its standby".to_owned();
             out.push(Action::Rejoin { anew: self.reinit });
             return;

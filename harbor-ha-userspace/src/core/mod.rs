@@ -74,7 +74,10 @@ enum Op {
     Checkpoint(Leave),
     Stop(After),
     Start,
-    Rejoin,
+    Rejoin {
+        /// It is what an operator's `reinit` asked for.
+        anew: bool,
+    },
 }
 
 /// What follows a stop.
@@ -384,7 +387,7 @@ impl Core {
     /// Asked to end, and nothing runs that has to be finished: a start goes on alone, a rejoin is resumed.
     fn may_exit(&mut self) -> bool {
         self.leave == Some(Leave::Terminate)
-            && matches!(self.op, None | Some(Op::Start | Op::Rejoin))
+            && matches!(self.op, None | Some(Op::Start | Op::Rejoin { .. }))
             && self.may_leave(self.now)
     }
 
@@ -517,7 +520,7 @@ impl Core {
             Local::Rest(rest) => {
                 // Where the log of a primary ended must not look like its beginning.
                 pulse.lsn = self.pulse.lsn;
-                let rejoins = rest.rejoin_pending || self.op == Some(Op::Rejoin);
+                let rejoins = rest.rejoin_pending || matches!(self.op, Some(Op::Rejoin { .. }));
                 set(flag::REJOIN, rejoins);
                 set(flag::FORMER, !rejoins && !rest.standby_signal);
                 pulse.timeline = rest.timeline;
@@ -525,7 +528,7 @@ impl Core {
             }
             Local::Unknown | Local::NotReady(_) => {
                 // It was started by the rejoin, and gets ready only by what the peer sends.
-                set(flag::REJOIN, self.op == Some(Op::Rejoin));
+                set(flag::REJOIN, matches!(self.op, Some(Op::Rejoin { .. })));
                 pulse.timeline = self.pulse.timeline;
                 pulse.lsn = self.pulse.lsn;
                 pulse.system_identifier = self.pulse.system_identifier;

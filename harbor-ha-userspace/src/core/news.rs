@@ -170,7 +170,7 @@ impl Core {
             }
             Done::Stop(result) => self.stopped(now, result, out),
             Done::Start(_) if self.op != Some(Op::Start) => {}
-            Done::Rejoin(_) if self.op != Some(Op::Rejoin) => {}
+            Done::Rejoin(_) if !matches!(self.op, Some(Op::Rejoin { .. })) => {}
             Done::Start(result) => {
                 self.op = None;
                 self.no_answers = 0;
@@ -182,6 +182,7 @@ impl Core {
                 }
             }
             Done::Rejoin(result) => {
+                let anew = self.op == Some(Op::Rejoin { anew: true });
                 self.op = None;
                 self.no_answers = 0;
                 self.local = Local::Unknown;
@@ -193,7 +194,8 @@ impl Core {
                         self.peer.postgres = None;
                     }
                     Ok(()) => {
-                        self.reinit = false;
+                        // One that was asked for meanwhile is still to come.
+                        self.reinit &= !anew;
                         self.stalled_since = None;
                         self.why = "rejoined as a standby".to_owned();
                     }

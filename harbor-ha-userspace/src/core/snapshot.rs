@@ -190,7 +190,7 @@ impl Core {
                 Some(Op::Checkpoint(_)) => "checkpoint",
                 Some(Op::Stop(_)) => "stop",
                 Some(Op::Start) => "start",
-                Some(Op::Rejoin) => "rejoin",
+                Some(Op::Rejoin { .. }) => "rejoin",
             },
             refusal: self.would_refuse().map(|refusal| self.in_words(refusal)),
             refusal_name: self.would_refuse().map(|refusal| refusal.name()),

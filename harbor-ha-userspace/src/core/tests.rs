@@ -8,6 +8,7 @@ mod lag;
 mod lease;
 mod lease_sim;
 mod plain;
+mod refusals;
 mod rejoin;
 mod takeover;
 mod terms;

@@ -11,6 +11,7 @@ use nix::fcntl::{Flock, FlockArg};
 
 use super::outside::Wants;
 use super::tracking::Numbers;
+use crate::clock;
 use crate::config::settings::{self, Settings, Sync, VrrpVersion};
 use crate::core::health::Tracking;
 use crate::core::rules::{Isolated, LeaseRules, SyncPolicy, master_down, pulse_wait};
@@ -28,7 +29,7 @@ use crate::net::announce::Announcer;
 use crate::net::flows::Flows;
 use crate::net::netlink::{Interface, NetlinkError};
 use crate::net::pulse::{Identity, Pulses};
-use crate::net::{clock, realtime, sequence};
+use crate::net::{realtime, sequence};
 use crate::notify::Kind;
 use crate::pg::{OpenError, Pg};
 use crate::store::pause::PauseFile;

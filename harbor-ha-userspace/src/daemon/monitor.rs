@@ -7,10 +7,10 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep_until};
 
 use super::repeated::Repeated;
+use crate::clock;
 use crate::core::facts::AtRest;
 use crate::core::{Input, Postgres};
-use crate::net::clock;
-use crate::pg::{ControlError, Pg, Postmaster, Probe, Refusal};
+use crate::pg::{ControlError, Pg, Postmaster, Probe, Refusal, apart};
 
 /// Between two lines about one fault that goes on.
 const REPEAT: Duration = Duration::from_secs(60);
@@ -56,20 +56,13 @@ enum Found {
     AtRest(Result<AtRest, ControlError>),
 }
 
-/// Files and `/proc`, on a thread of its own: a disk that does not answer must not hold up a worker, of which the loop
-/// needs one.
 async fn found(pg: &Pg) -> Found {
     let pg = pg.clone();
     let look = move || match pg.running() {
         Some(postmaster) => Found::Running(postmaster),
         None => Found::AtRest(pg.at_rest()),
     };
-    match tokio::task::spawn_blocking(look).await {
-        Ok(found) => found,
-        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        // The runtime is going down, and this task with it.
-        Err(_) => std::future::pending().await,
-    }
+    apart(look).await
 }
 
 /// One postmaster, until it ends; `false` when nobody listens any more.

@@ -6,19 +6,20 @@ use std::time::Duration;
 
 use harbor_ha_ebpf::decide::gate::{self, Gate};
 use harbor_ha_ebpf::records::Order;
-use harbor_ha_ebpf::units::Nanos;
+use harbor_ha_ebpf::units::{Nanos, Priority};
 use harbor_ha_ebpf::wire::pulse::flag;
 use tokio::sync::{Notify, mpsc};
 
 use super::build::Parts;
 use super::repeated::Repeated;
+use crate::clock;
 use crate::config::settings::Settings;
 use crate::core::flows::Reset;
 use crate::core::witness::{Answer, WitnessCall};
 use crate::core::{Action, Done, Input, Promoted, PulseState, Served, StopMode};
 use crate::fault;
 use crate::kernel::load::LoadError;
-use crate::net::{clock, reset};
+use crate::net::reset;
 use crate::pg::{self, Pg, RejoinBy, StartAs};
 use crate::vrrp::Event;
 use crate::witness::{Identity, Witness};
@@ -82,6 +83,12 @@ impl Performer {
             }
             Action::Pulse(state) => {
                 let now = state.flags != self.said.flags;
+                // RFC 9568 §6.1: Skew_Time is of the priority that this node has now, not of the one that is configured.
+                if state.priority != self.said.priority
+                    && let Err(error) = parts.maps.set_priority(Priority(state.priority))
+                {
+                    self.kernel_refused(&error);
+                }
                 self.said = state;
                 if let Some(pulses) = &parts.pulses {
                     pulses.say(state, now);

@@ -6,9 +6,9 @@ use harbor_ha_ebpf::units::Nanos;
 use tokio::sync::mpsc;
 
 use super::repeated::Repeated;
+use crate::clock;
 use crate::core::witness::{Answer, WitnessCall};
 use crate::core::{Done, Input};
-use crate::net::clock;
 use crate::witness::{Refusal, Witness, WitnessError};
 
 /// Questions that may wait: the core asks one at a time of each kind.

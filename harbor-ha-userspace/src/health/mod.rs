@@ -23,9 +23,10 @@ mod connector;
 mod tests;
 
 use harbor_ha_ebpf::units::Nanos;
-use nix::time::{ClockId, clock_gettime};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+
+use crate::clock;
 
 pub use file::File;
 pub use interface::Interface;
@@ -115,10 +116,5 @@ impl Watchers {
 struct NobodyListens;
 
 async fn say(facts: &mpsc::Sender<Fact>, tracker: TrackerId, value: Value) -> Result<(), NobodyListens> {
-    facts.send(Fact { tracker, at: now(), value }).await.map_err(|_| NobodyListens)
-}
-
-fn now() -> Nanos {
-    let time = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("CLOCK_MONOTONIC exists on every Linux");
-    Nanos(time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
+    facts.send(Fact { tracker, at: clock::now(), value }).await.map_err(|_| NobodyListens)
 }

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::program::tests::{Scripts as Folder, until};
+use crate::skip::skip;
 
 /// No test waits longer for a fact.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -51,7 +52,7 @@ async fn a_script_is_well_by_its_exit_status_and_by_nothing_else() {
     for expected in [Value::Ok, Value::Failed, Value::Failed, Value::Failed, Value::Ok] {
         let fact = next(&mut facts).await;
         assert_eq!((fact.tracker, fact.value), (TRACKER, expected));
-        assert!(fact.at <= super::now());
+        assert!(fact.at <= crate::clock::now());
     }
     drop(watchers);
     folder.until_gone().await;
@@ -274,7 +275,7 @@ async fn counts_them(sleepers: &mut Sleepers, facts: &mut Facts) {
 async fn no_events() -> bool {
     let refused = connector::Connector::open().await.err();
     if let Some(error) = &refused {
-        eprintln!("SKIPPED: the kernel tells no process events here: {error}");
+        skip(&format!("the kernel tells no process events here: {error}"));
     }
     refused.is_some()
 }
@@ -382,7 +383,7 @@ fn an_interface_is_followed_by_its_name() {
     };
     let test = move || {
         if let Err(error) = nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET) {
-            eprintln!("SKIPPED: no network namespace can be made ({error})");
+            skip(&format!("no network namespace can be made: {error}"));
             return;
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");

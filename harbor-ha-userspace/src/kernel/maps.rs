@@ -9,6 +9,7 @@ use harbor_ha_ebpf::records::{
     Config, Detector, GateStats, Lease, Order, PEERS_MAX, PeerConfig, STRANGERS, Secrets, Signs, Source, Stats,
     TimedDetector, accept, slot,
 };
+use harbor_ha_ebpf::units::Priority;
 use harbor_ha_ebpf::wire::siphash::Key;
 
 use super::load::LoadError;
@@ -80,6 +81,17 @@ impl Maps {
                 self.forget(index as u32)?;
             }
         }
+        self.config.set(0, config, 0).map_err(|source| LoadError::Map { name: name::CONFIG, source })
+    }
+
+    /// Our priority as what is tracked makes it: the skew of the detector of adverts is computed from it. A packet of
+    /// the same instant finds the old one or the new one, as nothing else in the record changes.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses the read or the write.
+    pub fn set_priority(&mut self, priority: Priority) -> Result<(), LoadError> {
+        let config = Config { priority: priority.0, ..only(&self.config, name::CONFIG)? };
         self.config.set(0, config, 0).map_err(|source| LoadError::Map { name: name::CONFIG, source })
     }
 

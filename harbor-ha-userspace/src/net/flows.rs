@@ -23,9 +23,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use self::table::Learnt;
-use super::clock;
 use super::pulse::Identity;
 use super::tickle::Tickler;
+use crate::clock;
 use crate::config::settings::Pulse as Settings;
 use crate::core::flows::SeesFlows;
 

@@ -2,7 +2,6 @@
 
 pub mod advert;
 pub mod announce;
-pub mod clock;
 pub mod flows;
 pub mod garp;
 pub mod netlink;

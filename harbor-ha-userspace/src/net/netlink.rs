@@ -15,7 +15,7 @@ use rtnetlink::{AddressMessageBuilder, Handle, MulticastGroup};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::clock;
+use crate::clock;
 use crate::config::settings::Vip;
 
 /// What went wrong on an interface.

@@ -24,7 +24,8 @@ use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::{clock, realtime};
+use super::realtime;
+use crate::clock;
 use crate::config::settings::{Pulse as Settings, Realtime};
 use crate::core::PulseState;
 use crate::core::speaks::Speaks;

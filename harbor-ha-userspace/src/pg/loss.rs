@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use crate::core::facts::Lsn;
+use crate::fault;
 use crate::observe::status::SavedWal;
 
 use super::control::ControlFile;
@@ -244,6 +245,7 @@ impl Pg {
             File::open(&copy)?.sync_all()?;
         }
         sync_dir(&partial)?;
+        fault::point("rejoin.loss.copied");
         fs::rename(&partial, saved)?;
         saved.parent().map_or(Ok(()), sync_dir)
     }

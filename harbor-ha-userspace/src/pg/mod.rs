@@ -174,6 +174,20 @@ impl Pg {
     }
 }
 
+/// Looks at files and `/proc` on a thread of its own: a disk that does not answer must not hold up a worker, of which
+/// the daemon's loop needs one.
+///
+/// # Panics
+/// As `look` does.
+pub async fn apart<T: Send + 'static>(look: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(look).await {
+        Ok(seen) => seen,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        // The runtime is going down, and this task with it.
+        Err(_) => std::future::pending().await,
+    }
+}
+
 /// Why a PostgreSQL cannot be managed at all. All of these are for the operator; trying again does not help.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -223,4 +237,21 @@ pub enum OpenError {
         /// The program.
         path: PathBuf,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::apart;
+
+    #[tokio::test]
+    async fn a_look_that_takes_long_does_not_hold_up_the_only_worker() {
+        let (answer, disk) = mpsc::channel();
+        let limit = Duration::from_secs(60); // so that a worker that waits is a failure, and no test without end
+        let look = apart(move || disk.recv_timeout(limit));
+        let worker = async { answer.send("read").unwrap() };
+        assert_eq!(tokio::join!(look, worker).0, Ok("read"));
+    }
 }

@@ -210,7 +210,7 @@ mod tests {
     #[test]
     fn a_program_of_another_user_dies_with_the_thread_that_started_it() {
         if !geteuid().is_root() {
-            eprintln!("SKIPPED: not root, so nothing can be run as another user");
+            crate::skip::skip("not root, so nothing can be run as another user");
             return;
         }
         let change = |command: &mut Command| {

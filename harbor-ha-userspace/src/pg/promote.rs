@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use harbor_ha_ebpf::units::Nanos;
 use nix::sys::signal::Signal;
-use nix::time::{ClockId, clock_gettime};
 use tokio::time::Instant;
 
+use crate::clock;
 use crate::fault;
 
 use super::Pg;
@@ -54,7 +54,7 @@ impl Pg {
     /// # Errors
     /// PostgreSQL refuses or does not answer, ends, or is still in recovery at the limit.
     pub async fn promote(&self, within: Duration) -> Result<Promoted, PromoteError> {
-        let asked = monotonic();
+        let asked = clock::now();
         fault::point("promote.begin");
         // One that ended answers nobody any more: waiting for it until the limit would be a minute without a server.
         let server = self.running().ok_or(PromoteError::Ended)?;
@@ -70,7 +70,7 @@ impl Pg {
         let left = || deadline.saturating_duration_since(Instant::now());
         let session = self.session(within).await?;
         let rows = session.ask("`pg_promote`", PROMOTE, left()).await?;
-        let signalled = monotonic();
+        let signalled = clock::now();
         fault::point("promote.signalled");
         let column = |at: usize| rows.first().and_then(|row| row.get(at));
         match column(0) {
@@ -89,7 +89,7 @@ impl Pg {
             let recovering =
                 session.ask_one("`pg_is_in_recovery`", "SELECT pg_is_in_recovery()", left().max(LEAST)).await?;
             if recovering == "f" {
-                let writable = monotonic();
+                let writable = clock::now();
                 fault::point("promote.done");
                 // The peer's slot, before the first checkpoint removes what the peer may need.
                 self.settle_slot_apart();
@@ -137,12 +137,6 @@ impl Pg {
     fn place(&self) -> String {
         self.settings().socket_dir.display().to_string()
     }
-}
-
-/// `CLOCK_MONOTONIC`, as the kernel side stamps with it.
-fn monotonic() -> Nanos {
-    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from);
-    Nanos(now.map_or(0, |now| now.as_nanos() as u64)) // 584 years fit
 }
 
 /// Why there is no primary after a promotion.

@@ -11,7 +11,7 @@ use crate::core::facts::{Lsn, PeerSlot, PgFacts};
 
 use super::connect::{Session, SqlError};
 use super::upstream::mentions;
-use super::{Pg, settings};
+use super::{Pg, apart, settings};
 
 /// Both roles in one question. `CASE` matters: half of these functions are errors in the other role.
 ///
@@ -74,7 +74,8 @@ fn facts_sql(standby_name: &str, slot: &str) -> String {
 const FACTS: &str = "its facts";
 
 impl Pg {
-    /// What the local server says of itself, in one round trip on the control connection.
+    /// What the local server says of itself, in one round trip on the control connection, and what a standby's files say
+    /// beside it. `within` is the server's: files are waited for.
     ///
     /// # Errors
     /// No connection, no answer, or an answer that makes no sense.
@@ -82,10 +83,10 @@ impl Pg {
         let deadline = Instant::now() + within;
         let session = self.session(within).await?;
         let facts = self.facts_on(&session, &self.settings().peer_name, deadline).await?;
-        let rejoin_pending = facts.in_recovery && self.rejoin_pending();
         // Looked at where it explains something: pg_wal may hold thousands of names.
-        let looks = facts.in_recovery && !facts.streaming;
-        let promotion_broke_off = looks && self.at_rest().is_ok_and(|rest| rest.promotion_broke_off);
+        let (pg, looks) = (self.clone(), !facts.streaming);
+        let look = move || (pg.rejoin_pending(), looks && pg.at_rest().is_ok_and(|rest| rest.promotion_broke_off));
+        let (rejoin_pending, promotion_broke_off) = if facts.in_recovery { apart(look).await } else { (false, false) };
         Ok(PgFacts { rejoin_pending, promotion_broke_off, ..facts })
     }
 

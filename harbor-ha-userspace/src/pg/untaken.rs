@@ -16,6 +16,8 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use crate::fault;
+
 use super::connect::Session;
 use super::control::{ControlError, ControlFile};
 use super::follow::ASK;
@@ -55,6 +57,7 @@ impl Pg {
             if !ours.is_empty() && ours == theirs {
                 continue; // received from it
             }
+            fault::point("untaken.begin");
             let saved = self.choose_lost_wal_dir(&format!("{timeline:08X}-untaken"));
             self.put_aside(&wal, timeline, &saved).map_err(RejoinError::files(&saved))?;
             let saved = saved.display();
@@ -64,14 +67,21 @@ impl Pg {
     }
 
     fn put_aside(&self, wal: &Path, timeline: u32, saved: &Path) -> io::Result<()> {
-        let mut names: Vec<String> = names(wal)?.into_iter().filter(|name| of(name) == Some(timeline)).collect();
-        // The history last: while it is there, this is found again.
-        names.sort_by_key(|name| name.ends_with(HISTORY));
+        let names: Vec<String> = names(wal)?.into_iter().filter(|name| of(name) == Some(timeline)).collect();
         self.save_lost(wal, &names, saved)?;
-        for name in &names {
-            fs::remove_file(wal.join(name))?;
+        fault::point("untaken.saved");
+        // The history last: while it is there, this is found again.
+        let (histories, segments): (Vec<_>, Vec<_>) = names.iter().partition(|name| name.ends_with(HISTORY));
+        for segment in segments {
+            fs::remove_file(wal.join(segment))?;
         }
-        sync_dir(wal)
+        fault::point("untaken.removed");
+        for history in histories {
+            fs::remove_file(wal.join(history))?;
+        }
+        sync_dir(wal)?;
+        fault::point("untaken.done");
+        Ok(())
     }
 }
 

@@ -385,6 +385,7 @@ unsafe fn ordinary_scheduling() {
     }
 }
 
+/// Not `crate::clock`: between `fork` and the end of this process nothing may be called that could allocate or panic.
 fn now() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the structure is this function's own; the clock exists on every Linux.

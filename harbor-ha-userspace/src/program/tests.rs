@@ -10,6 +10,7 @@ use nix::unistd::geteuid;
 use tempfile::TempDir;
 
 use super::*;
+use crate::skip::skip;
 
 /// No test waits longer for what must come.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -103,7 +104,7 @@ pub(crate) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 pub(crate) fn no_root() -> bool {
     let no_root = !geteuid().is_root();
     if no_root {
-        eprintln!("SKIPPED: not root, so nothing can be run as another user");
+        skip("not root, so nothing can be run as another user");
     }
     no_root
 }

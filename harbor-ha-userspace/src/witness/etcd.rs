@@ -13,7 +13,8 @@ use etcd_client::{
 use tonic::Code;
 
 use super::rules::{Change, Records};
-use super::{Fault, Grant, Keys, Swap, WitnessError, monotonic};
+use super::{Fault, Grant, Keys, Swap, WitnessError};
+use crate::clock;
 use crate::config::settings::{Endpoint, Login};
 
 /// A client of one member, logged in.
@@ -46,7 +47,7 @@ impl Connection {
         ttl: Duration,
     ) -> Result<Swap, Fault> {
         // Before the lease is asked for: the server counts from when it grants that, not from the transaction.
-        let asked = monotonic();
+        let asked = clock::now();
         let (lease, ttl) = if change.renews { self.lease(ttl).await? } else { (0, Duration::ZERO) };
         let (before, after) = (before.texts(), change.after.texts());
         let (mut compares, mut changes) = (Vec::new(), Vec::new());

@@ -24,7 +24,6 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use harbor_ha_ebpf::units::Nanos;
-use nix::time::{ClockId, clock_gettime};
 use tokio::time::{Instant, timeout};
 
 use crate::config::settings::{self, Endpoint, WitnessKind};
@@ -292,10 +291,4 @@ impl Keys {
         let [solo, revoked, highest] = holders;
         Ok(Records { solo, revoked, highest })
     }
-}
-
-/// The clock of the lease.
-fn monotonic() -> Nanos {
-    let time = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("CLOCK_MONOTONIC exists on every Linux");
-    Nanos(time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
 }

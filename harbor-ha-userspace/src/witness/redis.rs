@@ -20,7 +20,8 @@ use redis::{
 };
 
 use super::rules::{Change, Records};
-use super::{Fault, Grant, Keys, Swap, monotonic};
+use super::{Fault, Grant, Keys, Swap};
+use crate::clock;
 use crate::config::settings::{Endpoint, Login};
 
 /// KEYS: the records. ARGV: what each is expected to be, what each shall be ("" is "not there", "=" is "as it is"),
@@ -100,7 +101,7 @@ impl Connection {
         }
         let ttl = Duration::from_millis(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
         call.arg(ttl.as_millis().to_string());
-        let asked = monotonic();
+        let asked = clock::now();
         let found: Option<[Option<String>; 3]> = call.invoke_async(&mut self.redis).await.map_err(fault)?;
         match found {
             None => Ok(Swap::Done(Grant { asked, ttl })),

@@ -1,5 +1,6 @@
 //! Deaths at every fault point: whatever was going on is simply done again, and nothing is lost.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
@@ -11,6 +12,7 @@ use harbor_ha::pg::{Pg, RejoinBy, StartAs, StartError, StopMode};
 use nix::sys::signal::Signal;
 
 use crate::pair::{Node, Pair, SOON, bin_dir, opened, wait_until};
+use crate::untaken::break_off;
 
 /// What a process that dies does, and on which node.
 const DO: &str = "HARBOR_HA_TEST_DO";
@@ -129,6 +131,43 @@ async fn a_base_backup_that_dies_at_any_point_is_simply_called_again(bin) {
         assert_eq!(place_of(inode, b), None, "{point}");
         let names = fs::read_dir(b.data_dir().parent().unwrap()).unwrap().flatten().map(|entry| entry.file_name());
         assert!(!names.into_iter().any(|name| name.to_string_lossy().contains(".harbor-ha-")), "{point}");
+        same_rows(a, b, "id = 1", rows).await;
+    }
+}
+}
+
+real! {
+async fn what_a_promotion_that_broke_off_left_is_put_aside_whole_wherever_that_dies(bin) {
+    let pair = Pair::with_small_segments(bin, "").await;
+    let (a, b) = (&pair.a, &pair.b);
+    let names = |dir: PathBuf| -> BTreeSet<String> {
+        fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    };
+    let untaken = |dir: PathBuf| names(dir).into_iter().filter(|name| name.starts_with("00000002")).collect();
+    let mut rows = 0;
+    for point in ["rejoin.loss.copied"].into_iter().chain(points("untaken.")) {
+        let end = b.pg.facts(SOON).await.unwrap().lsn;
+        assert!(b.pg.kill_all().left.is_empty());
+        break_off(b, Some(end));
+        let wal = b.data_dir().join("pg_wal");
+        let left: BTreeSet<String> = untaken(wal.clone());
+        assert_eq!(left.len(), 2, "a segment, and its history: {left:?}");
+        let _ = fs::remove_dir_all(b.pg.saved_wal().unwrap().path);
+        dies(b, "rejoin", point);
+        a.client().await.batch_execute("INSERT INTO t VALUES (1)").await.unwrap();
+        rows += 1;
+        let pg = opened_anew(b);
+        let refused = pg.start(StartAs::Primary).await;
+        assert!(matches!(refused, Err(StartError::RejoinPending { .. })), "{point}: {refused:?}");
+        let again = pg.rejoin(RejoinBy::Rewind, |_| ()).await;
+        let again = again.unwrap_or_else(|error| panic!("after a death at {point}: {error}"));
+        assert!(!again.rewound && again.base_backup.is_none(), "{point}: {again:?}");
+        assert_eq!(untaken(wal), BTreeSet::new(), "{point}");
+        // Saved whole once, and nothing that looks saved and is not.
+        let saved = pg.saved_wal().unwrap();
+        let whole = names(saved.path.clone()).into_iter().filter(|name| names(saved.path.join(name)) == left);
+        let partial = names(saved.path.clone()).into_iter().any(|name| name.ends_with(".partial"));
+        assert!(whole.count() >= 1 && !partial, "{point}: {:?}", names(saved.path));
         same_rows(a, b, "id = 1", rows).await;
     }
 }

@@ -11,7 +11,7 @@ use super::*;
 /// Leaves the directory of a standby at rest as a crash does after PostgreSQL has removed `standby.signal`
 /// (`exitArchiveRecovery`), and before the first record of the timeline that it had chosen; with its history, if that was
 /// written, and says where the old one ended.
-fn break_off(node: &Node, end: Option<Lsn>) {
+pub fn break_off(node: &Node, end: Option<Lsn>) {
     let data = node.data_dir();
     let owner = fs::metadata(data).unwrap();
     let control = node.pg.at_rest().unwrap();

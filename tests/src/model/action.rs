@@ -100,7 +100,7 @@ impl Protocol {
         let node = &state.nodes[usize::from(me)];
         match node.ask {
             Ask::Sent { .. } => push(Step::Grant),
-            Ask::No | Ask::Granted { .. } => {}
+            Ask::No | Ask::Granted { .. } | Ask::Outrun { .. } => {}
         }
         if node.release != Release::No {
             push(Step::Released);

@@ -49,6 +49,8 @@ pub enum Deviation {
     TermNotStored,
     /// A takeover does without the key.
     WitnessIgnored,
+    /// A node that waived its right takes over by the key.
+    KeyUndoesWaiver,
     /// An echo bears the echoing node's own time instead of the stamp that it heard.
     EchoOfOwnClock,
     /// The echo stays on during a takeover.
@@ -121,10 +123,11 @@ impl Bounds {
 
 impl Deviation {
     /// Every one.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::LeaseOutlivesPromise,
         Self::TermNotStored,
         Self::WitnessIgnored,
+        Self::KeyUndoesWaiver,
         Self::EchoOfOwnClock,
         Self::EchoNotWithdrawn,
         Self::LeasedSaidEarly,

@@ -43,7 +43,8 @@ pub struct Outcome {
 /// What a plain `cargo test` explores.
 pub fn small() -> Vec<Run> {
     let calm = Bounds::CALM;
-    let hold = |name, bounds| Run { name, protocol: Protocol { policy: Policy::Hold, bounds, deviation: None } };
+    let run = |name, policy, bounds| Run { name, protocol: Protocol { policy, bounds, deviation: None } };
+    let hold = |name, bounds| run(name, Policy::Hold, bounds);
     vec![
         hold("hold: late, lost and doubled packets", calm),
         hold("hold, a waiver and its return", Bounds { waivers: 1, ..calm }),
@@ -51,14 +52,7 @@ pub fn small() -> Vec<Run> {
         hold("hold, a daemon crashes", Bounds { crashes: 1, terms: 3, ..calm }),
         hold("hold, a host loses power or its maps", Bounds { losses: 1, terms: 3, ..calm }),
         hold("hold, both halves of an echo", Bounds { halves: true, terms: 3, ..calm }),
-        Run {
-            name: "witness, two questions for the key",
-            protocol: Protocol {
-                policy: Policy::Witness,
-                bounds: Bounds { asks: 2, terms: 3, ..calm },
-                deviation: None,
-            },
-        },
+        run("witness, two questions for the key", Policy::Witness, Bounds { asks: 2, terms: 3, ..calm }),
     ]
 }
 
@@ -80,6 +74,7 @@ pub fn full() -> Vec<Run> {
         hold("hold, an operator forces", Bounds { forces: 1, terms: 3, ..calm }),
         run("serve", Policy::Serve, Bounds { terms: 3, ..calm }),
         run("witness, three questions", Policy::Witness, Bounds { asks: 3, terms: 3, ..calm }),
+        run("witness, one that grants more than is taken", Policy::Witness, Bounds { asks: 2, waivers: 1, ..calm }),
         run("witness, a resignation", Policy::Witness, Bounds { asks: 2, resigns: 1, ..calm }),
         run("witness, a loss", Policy::Witness, Bounds { asks: 2, losses: 1, terms: 3, ..calm }),
     ]);
@@ -105,6 +100,7 @@ pub fn hunt(deviation: Deviation) -> (Run, &'static str) {
         D::StartInFormerTerm => (Policy::Hold, Bounds { resigns: 1, waivers: 1, ..calm }),
         D::PromiseForgotten => (Policy::Hold, Bounds { losses: 1, ..calm }),
         D::WitnessIgnored => (Policy::Witness, Bounds { asks: 1, ..calm }),
+        D::KeyUndoesWaiver => (Policy::Witness, Bounds { asks: 1, waivers: 1, ..calm }),
         D::KeyWithoutEnd => (Policy::Witness, Bounds { asks: 2, terms: 4, ..calm }),
         D::ResignWithoutKey => (Policy::Witness, Bounds { asks: 1, resigns: 1, terms: 4, ..calm }),
         D::ReleaseOfAnyGrant => (Policy::Witness, Bounds { asks: 3, ..calm }),

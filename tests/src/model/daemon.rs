@@ -8,7 +8,11 @@ use super::step::Protocol;
 impl Protocol {
     /// The lowest term of this node's above all that it knows.
     pub fn next_term(node: &Node, me: usize) -> u8 {
-        let next = node.known() + 1;
+        Self::above(node.known(), me)
+    }
+
+    fn above(term: u8, me: usize) -> u8 {
+        let next = term + 1;
         next + u8::from(usize::from(next % 2) != me)
     }
 
@@ -83,7 +87,8 @@ impl Protocol {
             Phase::Waiting(0) => match self.right(node) {
                 // A living peer that does not serve, or one that was never heard: by its echoes, if at all.
                 Solo::No if heard.primary && self.policy == Policy::Hold => None,
-                Solo::No if heard.primary && node.kernel.solo_until < 0 => None,
+                // A key does not undo a waiver: only an operator's word is above it.
+                Solo::No if heard.primary && (node.kernel.solo_until < 0 || self.is_bound_by_a_waiver(node)) => None,
                 solo => Some(solo),
             },
             Phase::Waiting(_) | Phase::Withdrawn if self.has(Deviation::LivingPeerNotWaitedFor) && !heard.primary => {
@@ -96,7 +101,7 @@ impl Protocol {
     fn right(&self, node: &Node) -> Solo {
         let unheard = self.has(Deviation::RightUnheard) && node.kernel.heard.primary && !node.disk.primary;
         let right = node.has_right() || unheard;
-        let key = node.kernel.solo_until >= 0 && node.disk.waived < node.known();
+        let key = node.kernel.solo_until >= 0 && !node.has_waived();
         let alone = match self.policy {
             Policy::Hold | Policy::Serve => right,
             Policy::Witness if self.has(Deviation::WitnessIgnored) => right,
@@ -105,12 +110,17 @@ impl Protocol {
         if alone { Solo::TookOver } else { Solo::No }
     }
 
+    /// With a waiver for the term that it knows only an operator makes a node take over.
+    pub(super) fn is_bound_by_a_waiver(&self, node: &Node) -> bool {
+        node.has_waived() && !self.has(Deviation::KeyUndoesWaiver)
+    }
+
     fn promote(&self, node: &mut Node, me: usize, solo: Solo) -> bool {
         let term = Self::next_term(node, me);
         if term > self.bounds.terms {
             return false;
         }
-        if node.disk.waived >= node.known() {
+        if self.is_bound_by_a_waiver(node) {
             // It may not use a key either.
             node.kernel.solo_until = OVER;
         }
@@ -120,6 +130,7 @@ impl Protocol {
         node.disk.seen = node.disk.seen.max(node.kernel.highest);
         node.disk.primary = true;
         node.user.resigned = false;
+        node.user.outrun = 0;
         node.user.phase = Phase::Promoted(solo);
         node.kernel.echo = self.has(Deviation::EchoNotWithdrawn);
         true
@@ -183,11 +194,13 @@ impl Protocol {
                 node.user.early = false;
             }
             Step::CallBack if waived && echoes_flow && !self.has(Deviation::WaiverReturnsInTerm) => {
-                if kernel.serving + 2 > self.bounds.terms {
+                // What the witness granted the other node counts, though nobody ever served in it.
+                let term = Self::above(kernel.serving.max(node.user.outrun), me);
+                if term > self.bounds.terms {
                     return false;
                 }
-                node.disk.mine = kernel.serving + 2;
-                kernel.serving = node.disk.mine;
+                node.disk.mine = term;
+                kernel.serving = term;
                 kernel.solo = Solo::No;
                 kernel.solo_until = OVER;
             }

@@ -11,6 +11,7 @@
 //!   daemon ([`state::User`]) that crashes comes back with what the maps and the disk say; the disk outlives everything.
 //! * Every word of the maps changes in a step of its own where the order matters: `order` before or after `own`, the
 //!   promise before or after the permission is looked at, storing before or after saying.
+//! * A refusal of the witness that names a later term ([`state::Ask::Outrun`]) is an answer like a grant: late, or lost.
 //! * Time passes at any moment, also when something is overdue: any party may stand still for any time. Packets are
 //!   late, lost, doubled and, with two slots, overtaken: what is in a slot may be delivered any number of times, until
 //!   another packet takes its place.

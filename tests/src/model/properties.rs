@@ -72,6 +72,11 @@ fn sometimes(protocol: &Protocol, properties: &mut Vec<Property<Protocol>>) {
         sometimes("the witness carries the primary", |_, state| by_key(state, 0));
         sometimes("the witness carries the standby", |_, state| by_key(state, 1));
     }
+    if protocol.policy == Policy::Witness && protocol.bounds.waivers > 0 {
+        sometimes("a primary that the witness has outrun goes on in a later term", |_, state| {
+            state.nodes.iter().any(|node| called_back(node) && node.kernel.is_open())
+        });
+    }
     if protocol.policy == Policy::Serve {
         sometimes("two serve in a partition", |_, state| state.nodes.iter().all(|node| node.kernel.is_open()));
     }
@@ -92,6 +97,11 @@ fn may_be_alone(node: &Node) -> bool {
     let serves = node.kernel.serving != 0 && node.kernel.solo != Solo::No;
     let will = matches!(node.user.phase, Phase::Promoted(solo) if solo != Solo::No);
     serves || will || (node.kernel.up && node.has_right())
+}
+
+/// It was outrun, and has taken a term above the one that the witness named: a takeover forgets what was named.
+fn called_back(node: &Node) -> bool {
+    node.user.outrun != 0 && node.kernel.serving > node.user.outrun
 }
 
 /// It is, by its own data, a standby of that primary.

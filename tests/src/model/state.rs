@@ -117,6 +117,8 @@ pub struct User {
     pub early: bool,
     /// Of the same-term return of a waived right: the primary was heard without `LEASED`.
     pub returning: bool,
+    /// The later term that the witness said it had granted; 0: none that matters.
+    pub outrun: u8,
 }
 
 /// How far a takeover is.
@@ -164,6 +166,13 @@ pub enum Ask {
         /// Since it was sent.
         age: u8,
         /// As sent.
+        term: u8,
+    },
+    /// Refused, as a later term was granted; the answer is on its way.
+    Outrun {
+        /// Since it was sent.
+        age: u8,
+        /// The later one.
         term: u8,
     },
 }
@@ -235,6 +244,11 @@ impl Node {
     /// The highest term that this node knows of.
     pub fn known(&self) -> u8 {
         self.disk.mine.max(self.disk.seen).max(self.kernel.highest)
+    }
+
+    /// It gave up its right to succeed the primary of the newest term that it knows.
+    pub fn has_waived(&self) -> bool {
+        self.disk.waived >= self.known()
     }
 
     /// It is a standby that may succeed a primary of the term that it follows, by what that one said.

@@ -120,9 +120,14 @@ impl Protocol {
             }
             node.ask = match node.ask {
                 // Whatever the answer, it says nothing of the present any more.
-                Ask::Sent { age, .. } | Ask::Granted { age, .. } if age >= self.bounds.ttl => Ask::No,
+                Ask::Sent { age, .. } | Ask::Granted { age, .. } | Ask::Outrun { age, .. }
+                    if age >= self.bounds.ttl =>
+                {
+                    Ask::No
+                }
                 Ask::Sent { age, term } => Ask::Sent { age: age + 1, term },
                 Ask::Granted { age, term } => Ask::Granted { age: age + 1, term },
+                Ask::Outrun { age, term } => Ask::Outrun { age: age + 1, term },
                 Ask::No => Ask::No,
             };
         }
@@ -216,6 +221,12 @@ impl Protocol {
 
     /// A packet whose word is older than one that was heard says nothing any more, unless the hearing is forgotten.
     pub fn tidy(&self, state: &mut State) {
+        for node in &mut state.nodes {
+            // One that this node has passed by more than a step matters no more.
+            if node.user.outrun + 1 < node.disk.mine {
+                node.user.outrun = 0;
+            }
+        }
         if state.budget.losses > 0 {
             return;
         }
@@ -295,6 +306,6 @@ impl Protocol {
 impl User {
     /// Nothing begun.
     pub const fn new(up: bool) -> Self {
-        Self { up, phase: Phase::Idle, resigned: false, storing: 0, early: false, returning: false }
+        Self { up, phase: Phase::Idle, resigned: false, storing: 0, early: false, returning: false, outrun: 0 }
     }
 }

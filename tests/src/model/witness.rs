@@ -11,7 +11,7 @@ impl Protocol {
     pub(super) fn with_the_witness(&self, state: &mut State, me: usize, step: Step) -> bool {
         let node = &mut state.nodes[me];
         let serving = node.kernel.serving;
-        let takes_over = matches!(node.user.phase, Phase::Waiting(_));
+        let takes_over = matches!(node.user.phase, Phase::Waiting(_)) && !self.is_bound_by_a_waiver(node);
         let term = if serving != 0 { serving } else { Self::next_term(node, me) };
         match (step, node.ask) {
             (Step::Ask, Ask::No) if state.budget.asks > 0 => {
@@ -30,6 +30,10 @@ impl Protocol {
                 if (serving != 0 || takes_over) && asked == term && node.kernel.solo_until != FOREVER {
                     node.kernel.solo_until = node.kernel.solo_until.max(kernel::key_rest(self.bounds.ttl, age));
                 }
+            }
+            (Step::Granted, Ask::Outrun { term, .. }) => {
+                node.ask = Ask::No;
+                node.user.outrun = node.user.outrun.max(term);
             }
             (Step::TakeBack, ask) if serving != 0 && node.kernel.leased >= 0 => {
                 if node.kernel.solo_until == OVER || node.kernel.solo_until == FOREVER {
@@ -51,7 +55,11 @@ impl Protocol {
         match (step, node.ask) {
             (Step::Grant, Ask::Sent { age, term }) => {
                 let free = witness.holder.is_none() || witness.ttl <= 0 || mine;
-                if !free || term < witness.highest {
+                if term < witness.highest {
+                    node.ask = Ask::Outrun { age, term: witness.highest };
+                    return true;
+                }
+                if !free {
                     node.ask = Ask::No;
                     return true;
                 }

@@ -53,6 +53,10 @@ pub enum Scenario {
     Reinit,
     /// The postmaster of the standby is killed.
     Standby,
+    /// The standby loses its power.
+    StandbyPower,
+    /// The standby lost its power in the middle of a promotion, and the primary went on.
+    BrokeOff,
     /// Both lose their power.
     Blackout,
 }
@@ -67,13 +71,20 @@ impl Scenario {
             Self::Fork => "fork, power loss",
             Self::Reinit => "reinit",
             Self::Standby => "standby's postmaster killed",
+            Self::StandbyPower => "standby's power loss",
+            Self::BrokeOff => "standby's promotion broke off",
             Self::Blackout => "blackout",
         }
     }
 
     /// The node that is meant comes to its point only after it lost its power: its daemon is armed when it gets it back.
     pub fn arms_at_power_on(self, role: Role) -> bool {
-        matches!((self, role), (Self::Power | Self::Fork, Role::Primary) | (Self::Blackout, _))
+        matches!(
+            (self, role),
+            (Self::Power | Self::Fork, Role::Primary)
+                | (Self::StandbyPower | Self::BrokeOff, Role::Standby)
+                | (Self::Blackout, _)
+        )
     }
 }
 
@@ -86,6 +97,26 @@ pub struct Case {
     pub role: Role,
     /// On which way.
     pub scenario: Scenario,
+}
+
+/// Cases that do not come to their point each time, and why: of every other one a sweep insists that it was reached.
+const BY_CHANCE: [(Scenario, &str, &str); 2] = [
+    (Scenario::Blackout, "start.", "who is back first serves: then the old primary rejoins instead of starting as one"),
+    (
+        Scenario::Standby,
+        "start.",
+        "one that was seen without its stream before its server was gone is rejoined, which starts it as well",
+    ),
+];
+
+impl Case {
+    /// Why nobody may have come to the point, without that something is wrong.
+    pub fn may_be_missed(&self) -> Option<&'static str> {
+        let known = |(scenario, prefix, _): &&(Scenario, &str, &str)| {
+            *scenario == self.scenario && self.point.starts_with(prefix)
+        };
+        BY_CHANCE.iter().find(known).map(|(_, _, why)| *why)
+    }
 }
 
 impl fmt::Display for Case {
@@ -106,10 +137,13 @@ fn ways(point: &str) -> Vec<(Role, Scenario)> {
         "terms.done" => vec![(Standby, Scenario::Power), (Primary, Scenario::Switchover)],
         "stop.begin" => vec![(Primary, Scenario::Switchover), (Primary, Scenario::Postgres)],
         "stop.signalled" | "stop.done" | "withdraw.done" => vec![(Primary, Scenario::Switchover)],
-        "start.begin" | "start.done" => vec![(Standby, Scenario::Standby), (Primary, Scenario::Blackout)],
-        "start.signal" => vec![(Standby, Scenario::Standby)],
+        "start.begin" | "start.done" => {
+            vec![(Standby, Scenario::StandbyPower), (Standby, Scenario::Standby), (Primary, Scenario::Blackout)]
+        }
+        "start.signal" => vec![(Standby, Scenario::StandbyPower)],
         "promote.signalled" => vec![(Standby, Scenario::Power), (Standby, Scenario::Switchover)],
         _ if point.starts_with("rejoin.") => vec![(Primary, Scenario::Fork)],
+        _ if point.starts_with("untaken.") => vec![(Standby, Scenario::BrokeOff)],
         _ if point.starts_with("basebackup.") => vec![(Standby, Scenario::Reinit)],
         _ => vec![(Standby, Scenario::Power)],
     }

@@ -30,6 +30,8 @@ use trap::Trap;
 
 /// From the death to one primary with a synchronous standby and a client that is served.
 const HEALTHY_LIMIT: Duration = Duration::from_secs(60);
+/// From SIGKILL to a process that is reaped.
+const DEATH_LIMIT: Duration = Duration::from_secs(10);
 /// For a scenario to come to the point.
 const REACH_LIMIT: Duration = Duration::from_secs(30);
 /// All is well for so long, and nobody came to the point: nobody will.
@@ -112,9 +114,13 @@ impl Bench {
         let fired = || with(&Trap::fired) && (kind != Kind::Node || keeper.has_cut());
         let reached = caused.and_then(|()| self.wait_reached(keeper, begun_ns, &fired));
         outcome.reached = matches!(reached, Ok(true));
-        let healthy = reached.and_then(|_| {
-            // A status may be a moment old.
-            std::thread::sleep(Duration::from_millis(300));
+        let healthy = reached.and_then(|reached| {
+            if reached {
+                // Before, all may look well because nothing has happened yet.
+                self.lab.wait("what was to die is gone", DEATH_LIMIT, || {
+                    held.lock().expect("no holder panics").as_ref().map_or(Ok(()), Trap::ensure_gone)
+                })?;
+            }
             self.wait_healthy(keeper, clock::now_ns())
         });
         if let Some(trap) = &*held.lock().expect("no holder panics") {
@@ -234,7 +240,7 @@ pub fn sweep(options: &Options, todo: &[(Case, Kind)], mut show: impl FnMut(&Out
     Ok(done)
 }
 
-/// Insists that all ended well.
+/// Insists that all ended well, and that each point was reached which has no excuse.
 ///
 /// # Errors
 /// Says which did not, and how each can be had again.

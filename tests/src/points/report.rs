@@ -57,7 +57,7 @@ impl Outcome {
                 let moved = if self.moved { "moved" } else { "stayed" };
                 format!("{:<15} recovered in {:>5.1} s, {moved}, {} lost", self.victim, ns as f64 / 1e9, self.lost)
             }
-            _ => "not reached".to_owned(),
+            _ => self.unreached(),
         };
         format!("{:<9} {} {what}", self.kind.name(), self.case)
     }
@@ -65,7 +65,19 @@ impl Outcome {
     /// What is wrong with it, and how to have it again.
     pub fn complaint(&self, again: &str) -> Option<String> {
         let command = format!("cargo xtask points --only {} --kind {}{again}", self.case.point, self.kind.name());
-        (!self.problems.is_empty()).then(|| format!("{}\n    logs: {}; again: {command}", self.line(), self.logs))
+        if !self.problems.is_empty() {
+            return Some(format!("{}\n    logs: {}; again: {command}", self.line(), self.logs));
+        }
+        // Nothing died there, so nothing was seen.
+        let missed = !self.reached && self.case.may_be_missed().is_none();
+        missed.then(|| format!("{}\n    again: {command}", self.line()))
+    }
+
+    fn unreached(&self) -> String {
+        match self.case.may_be_missed() {
+            Some(why) => format!("not reached (allowed: {why})"),
+            None => "NOT REACHED".to_owned(),
+        }
     }
 }
 
@@ -90,8 +102,8 @@ pub fn summary(outcomes: &[Outcome]) -> String {
             at(took.len() / 2),
             at(took.len().saturating_sub(1)),
         ));
-        let missed: Vec<_> = all.iter().filter(|it| !it.reached && it.problems.is_empty()).collect();
-        lines.extend(missed.iter().map(|it| format!("          not reached: {}", it.case)));
+        let missed = all.iter().filter(|it| !it.reached && it.problems.is_empty());
+        lines.extend(missed.map(|it| format!("          {}: {}", it.case, it.unreached())));
     }
     lines.join("\n")
 }
@@ -107,4 +119,22 @@ pub fn json(outcomes: &[Outcome]) -> Value {
         })
     };
     outcomes.iter().map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::points::case::{Role, Scenario};
+
+    #[test]
+    fn a_point_that_nobody_came_to_is_a_complaint_unless_it_has_an_excuse() {
+        let of = |scenario| Case { point: "start.begin", role: Role::Primary, scenario };
+        let outcome = |scenario, reached| Outcome { reached, ..Outcome::new(1, of(scenario), Kind::Daemon) };
+        let excused = outcome(Scenario::Blackout, false);
+        assert_eq!(excused.complaint(""), None);
+        assert!(excused.line().contains("not reached (allowed: "), "{}", excused.line());
+        let missed = outcome(Scenario::Switchover, false);
+        assert!(missed.complaint("").is_some_and(|text| text.contains("NOT REACHED")), "{}", missed.line());
+        assert_eq!(outcome(Scenario::Switchover, true).complaint(""), None);
+    }
 }

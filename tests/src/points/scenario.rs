@@ -1,5 +1,8 @@
 //! What makes a node come to its point.
 
+use std::fs;
+use std::os::unix::fs::{MetadataExt, chown};
+use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -39,6 +42,18 @@ pub(super) fn cause(
         Scenario::Standby => lab.inject(Fault::Postgres, standby).map(drop),
         Scenario::Switchover => lab.node(primary).request("switchover").map(drop),
         Scenario::Reinit => lab.node(standby).request("reinit").map(drop),
+        Scenario::StandbyPower => {
+            keeper.cut(standby)?;
+            power_on(standby, true)
+        }
+        Scenario::BrokeOff => {
+            keeper.cut(standby)?;
+            // Not before what the standby has.
+            let end = lab.node(primary).postgres().sql("SELECT pg_current_wal_lsn()")?;
+            let data = lab.node(standby).postgres().data();
+            break_off(&data, end.first().context("no position")?).context("a promotion that broke off")?;
+            power_on(standby, true)
+        }
         Scenario::Blackout => {
             keeper.cut(primary)?;
             keeper.cut(standby)?;
@@ -57,6 +72,31 @@ pub(super) fn cause(
             power_on(primary, case.role == Role::Primary)
         }
     }
+}
+
+/// Makes of the data directory of a dead standby what PostgreSQL leaves that dies in `exitArchiveRecovery`: a segment of
+/// the timeline that it had chosen, its history with the end of the one before, and no `standby.signal`. No other death
+/// comes to that place each time: it lasts some milliseconds.
+fn break_off(data: &Path, end: &str) -> Result<()> {
+    let wal = data.join("pg_wal");
+    let mut segments = Vec::new();
+    for entry in fs::read_dir(&wal)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        segments.extend(Some(name).filter(|name| name.len() == 24));
+    }
+    let last = segments.iter().max().context("no WAL")?;
+    let timeline = u32::from_str_radix(&last[..8], 16).with_context(|| format!("`{last}` is no segment"))?;
+    let chosen = format!("{:08X}", timeline + 1);
+    let (segment, history) = (wal.join(format!("{chosen}{}", &last[8..])), wal.join(format!("{chosen}.history")));
+    fs::copy(wal.join(last), &segment)?;
+    // Each timeline's history begins with that of the one before.
+    let earlier = fs::read_to_string(wal.join(format!("{timeline:08X}.history"))).unwrap_or_default();
+    fs::write(&history, format!("{earlier}{timeline}\t{end}\tno recovery target specified\n"))?;
+    let owner = fs::metadata(data)?;
+    for made in [segment, history] {
+        chown(made, Some(owner.uid()), Some(owner.gid()))?;
+    }
+    fs::remove_file(data.join("standby.signal")).context("it was no standby")
 }
 
 /// Until the other node serves; one that died on the way gets some time more.

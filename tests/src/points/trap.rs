@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 
 use super::case::Kind;
 use crate::lab::{Lab, Side};
@@ -83,15 +83,39 @@ impl Trap {
         self.kind == Kind::Node && self.mark.exists()
     }
 
+    /// The process that was to die is gone: who looks from now on does not find it as it was. Of a node, whose power
+    /// somebody outside cuts, this says nothing.
+    ///
+    /// # Errors
+    /// It is there still, or nobody has said yet which one it is.
+    pub fn ensure_gone(&self) -> Result<()> {
+        let file = match self.kind {
+            Kind::Node => return Ok(()),
+            Kind::Daemon => &self.once,
+            Kind::Postgres => &self.mark,
+        };
+        let words = fs::read_to_string(file).unwrap_or_default();
+        let line = words.strip_suffix('\n').context("nobody has said yet who dies")?;
+        if line != NOBODY {
+            let pid = line.split_whitespace().last().context("no process id")?;
+            // Until it is reaped: some of its threads may live longer than others.
+            ensure!(!Path::new("/proc").join(pid).exists(), "process {pid} is there");
+        }
+        Ok(())
+    }
+
     /// What died, for a report.
     pub fn victim(&self) -> String {
         let words = match self.kind {
             Kind::Daemon | Kind::Node => return format!("{} of {}", self.kind.name(), self.side),
             Kind::Postgres => fs::read_to_string(&self.mark).unwrap_or_default(),
         };
-        format!("postgres of {}", words.trim())
+        format!("postgres of {}", words.split_whitespace().next().unwrap_or("?"))
     }
 }
+
+/// There was no postmaster to kill.
+const NOBODY: &str = "nobody";
 
 /// Kills the postmaster of a node, or the other node's. A lock file may be of a dead server, its number somebody else's.
 fn killer(lab: &Lab, side: Side, mark: &Path) -> String {
@@ -101,11 +125,11 @@ fn killer(lab: &Lab, side: Side, mark: &Path) -> String {
         text += &format!(
             "pid=$(head -n 1 {data}/postmaster.pid 2>/dev/null)\n\
              if [ -n \"$pid\" ] && grep -qaF {data} /proc/$pid/cmdline 2>/dev/null && kill -9 $pid; then\n\
-             echo {side} > {mark}; exit 0\nfi\n",
+             echo {side} $pid > {mark}; exit 0\nfi\n",
             data = data.display()
         );
     }
-    text + &format!("echo nobody > {}\n", mark.display())
+    text + &format!("echo {NOBODY} > {}\n", mark.display())
 }
 
 fn executable(path: PathBuf, text: &str) -> Result<PathBuf> {

@@ -42,23 +42,6 @@ pub const ACTIONS: [&str; 30] = [
     "reset",
     "notify",
 ];
-/// Reasons to refuse a takeover.
-pub const REFUSALS: [&str; 14] = [
-    "Down",
-    "Paused",
-    "Behind",
-    "NeverHeard",
-    "Lag",
-    "NoRight",
-    "Waived",
-    "WitnessRefused",
-    "WitnessUnreachable",
-    "Hold",
-    "TermNotStored",
-    "OtherCluster",
-    "Timeline",
-    "Tracked",
-];
 /// Verdicts of the detector, by number.
 pub const VERDICTS: [&str; 9] = ["none", "alive", "said", "missed", "dead", "resigned", "stalled", "hung", "awake"];
 /// States of the gate.
@@ -79,11 +62,11 @@ pub const EXCEPTIONS: [(&str, &str); 15] = [
     ("reject checksum", "of adverts only"),
     ("reject auth_type", "of adverts only"),
     ("reject password", "of adverts only"),
-    ("refusal Hold", "a paused node decides nothing; `status` shows it: see the core's own tests"),
+    ("refusal paused", "a paused node decides nothing; `status` shows it: see the core's own tests"),
     ("verdict none", "no number of a verdict"),
     ("stays no_pulses", "there are pulses"),
-    ("refusal Timeline", "of two standbys one has to be promoted unseen by the other: see the core's own tests"),
-    ("refusal OtherCluster", "two clusters are set up by hand: see the core's own tests"),
+    ("refusal timeline", "of two standbys one has to be promoted unseen by the other: see the core's own tests"),
+    ("refusal other_cluster", "two clusters are set up by hand: see the core's own tests"),
 ];
 
 /// Counts.
@@ -92,7 +75,7 @@ pub struct Coverage {
     pub(super) actions: [u64; ACTIONS.len()],
     pub(super) failed: u64,
     pub(super) rejects: [u64; 16],
-    pub(super) refusals: [u64; REFUSALS.len()],
+    pub(super) refusals: [u64; NotPromotable::NAMES.len()],
     /// Looks of a primary at a failed check that led to no hand-over.
     pub(super) stays: [u64; Stays::NAMES.len()],
     pub(super) verdicts: [u64; VERDICTS.len()],
@@ -147,23 +130,8 @@ impl Coverage {
     }
 
     pub(super) fn refusal(&mut self, refusal: NotPromotable) {
-        let at = match refusal {
-            NotPromotable::Down => 0,
-            NotPromotable::Paused => 1,
-            NotPromotable::Behind { .. } => 2,
-            NotPromotable::NeverHeard => 3,
-            NotPromotable::Lag { .. } => 4,
-            NotPromotable::NoRight => 5,
-            NotPromotable::Waived { .. } => 6,
-            NotPromotable::WitnessRefused => 7,
-            NotPromotable::WitnessUnreachable => 8,
-            NotPromotable::Hold => 9,
-            NotPromotable::TermNotStored => 10,
-            NotPromotable::OtherCluster { .. } => 11,
-            NotPromotable::Timeline { .. } => 12,
-            NotPromotable::Tracked => 13,
-        };
-        self.refusals[at] += 1;
+        let at = NotPromotable::NAMES.iter().position(|name| *name == refusal.name());
+        self.refusals[at.expect("the list has every name: a test of the core")] += 1;
     }
 
     pub(super) const fn gate(&mut self, gate: Gate) {
@@ -200,7 +168,7 @@ impl Coverage {
         list("", &ACTIONS, &self.actions);
         list("move ", &MOVES, &self.moves);
         list("reject ", &Reject::ALL.map(Reject::name), &self.rejects);
-        list("refusal ", &REFUSALS, &self.refusals);
+        list("refusal ", &NotPromotable::NAMES, &self.refusals);
         list("stays ", &Stays::NAMES, &self.stays);
         list("verdict ", &VERDICTS, &self.verdicts);
         list("gate ", &GATES, &self.gates);

@@ -23,6 +23,8 @@ use super::world::World;
 
 /// What is assumed, and what the service promises nowhere: a look shows nothing older.
 const OLD: u64 = 300 * MS;
+/// Of a mutant: a replica of the service stands still for as long, where [`OLD`] is allowed for.
+const STILL: u64 = 5_000 * MS;
 /// How long the key must have been seen before it counts. The clocks of both differ by a hundredth at most.
 const WAIT: u64 = TTL.0 + OLD + TTL.0 / 10;
 /// A longer time without a look begins anew.
@@ -82,6 +84,8 @@ struct Side {
     questions: VecDeque<WitnessCall>,
     /// The key was seen from the one instant to the other, without a gap.
     seen: Option<(Nanos, Nanos)>,
+    /// When it first got the key: of a mutant, since when the replica that answers it stands still.
+    still: Option<u64>,
 }
 
 /// The service, and what the nodes make of it.
@@ -185,6 +189,9 @@ impl World {
     }
 
     fn answer(&mut self, i: usize, asked: Nanos, answer: Answer) {
+        if matches!(answer, Answer::Granted { ttl } if ttl == TTL) {
+            self.havip.sides[i].still.get_or_insert(self.now);
+        }
         if let Some(Flow { call, .. }) = self.havip.sides[i].flow.take() {
             self.input(i, Input::Done(Done::Witness { call, asked, answer }));
             self.next_question(i);
@@ -215,9 +222,11 @@ impl World {
         let length = self.dice.between(50 * MS, 600 * MS);
         let mut reply = Reply(None);
         if matches!(request, Request::Describe) {
-            let age = match self.dice.below(4) {
-                0 => self.dice.below(OLD),
-                _ => 0,
+            let still = self.havip.sides[node].still.filter(|_| self.mutant == Some(Mutant::HaVipLooksOld));
+            let age = match (still, self.dice.below(4)) {
+                (Some(since), _) => self.now.saturating_sub(since).min(STILL),
+                (None, 0) => self.dice.below(OLD),
+                (None, _) => 0,
             };
             reply = Reply(Some(self.havip.view(self.now, age)));
         } else {

@@ -41,11 +41,13 @@ pub enum Mutant {
     HaVipMasterDecides,
     /// Of the same: the key counts at once, and not when the other one's has certainly run out.
     HaVipNotWaited,
+    /// Of the same: a look may show what was so seconds ago, where the wait allows for less.
+    HaVipLooksOld,
 }
 
 impl Mutant {
     /// All of them, with the name that the command line takes.
-    pub const ALL: [(Self, &'static str); 19] = [
+    pub const ALL: [(Self, &'static str); 20] = [
         (Self::LeaseOutlastsDetection, "lease-outlasts-detection"),
         (Self::LeaseFromArrival, "lease-from-arrival"),
         (Self::OwnClockEchoed, "own-clock-echoed"),
@@ -65,11 +67,12 @@ impl Mutant {
         (Self::OldRemovedEarly, "old-removed-early"),
         (Self::HaVipMasterDecides, "havip-master-decides"),
         (Self::HaVipNotWaited, "havip-not-waited"),
+        (Self::HaVipLooksOld, "havip-looks-old"),
     ];
 
     /// Whether it is about a HaVip as the witness.
     pub const fn asks_a_havip(self) -> bool {
-        matches!(self, Self::HaVipMasterDecides | Self::HaVipNotWaited)
+        matches!(self, Self::HaVipMasterDecides | Self::HaVipNotWaited | Self::HaVipLooksOld)
     }
 
     /// By its name.

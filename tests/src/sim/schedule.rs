@@ -188,6 +188,7 @@ impl Schedule {
     pub fn of(seed: u64, mutant: Option<Mutant>) -> Self {
         let schedule = Self::new(seed);
         match mutant {
+            Some(Mutant::HaVipLooksOld) => schedule.with_havip().with_a_lone_holder(),
             Some(mutant) if mutant.asks_a_havip() => schedule.with_havip(),
             Some(Mutant::TailNotAwaited) => schedule.with_a_lost_tail(),
             _ => schedule,
@@ -218,6 +219,17 @@ impl Schedule {
         if self.sync == SyncPolicy::Preferred {
             self.sync = SyncPolicy::Required;
         }
+        self
+    }
+
+    /// The nodes hear each other no more, and only the primary reaches the service at first.
+    fn with_a_lone_holder(mut self) -> Self {
+        let mut dice = Dice::new(self.seed, 5);
+        let cut = dice.between(50 * MS, 200 * MS);
+        let fault = |node, kind, length| Fault { at: cut, node, kind, length, level: 0 };
+        let alone = dice.between(2_700 * MS, 3_500 * MS);
+        self.faults = vec![fault(0, Kind::CutBoth, FAULTY - cut), fault(1, Kind::WitnessCut, alone)];
+        self.theme = Theme::Any;
         self
     }
 

@@ -254,6 +254,23 @@ fn a_valid_advert_passes_counts_and_feeds_the_detector() {
     }
 }
 
+#[test]
+fn the_skew_follows_the_priority_that_this_node_has_now() {
+    for version in [2, 3] {
+        let mut kernel = Kernel::load(version);
+        let mut skew_of = |priority| {
+            kernel.maps.set_priority(Priority(priority)).expect("the kernel takes it");
+            assert_eq!(kernel.see(&advert(version, |_| ())), PASS);
+            kernel.maps.detector(PEER, Source::Advert).unwrap().skew_ns
+        };
+        // Configured: 10. RFC 9568 §6.1, RFC 3768 §6.1: (256 - Priority) / 256 of a second here.
+        assert_eq!([240, 1, 10].map(&mut skew_of), [62_500_000, 996_093_750, 960_937_500]);
+        // Nothing else of what the kernel was told is touched.
+        kernel.refuses(&advert(version, |advert| advert.vrid = 52), Reject::Vrid);
+        assert_eq!(kernel.see(&pulse_frame(&good_pulse(1), KEY)), TX);
+    }
+}
+
 /// The configuration that a captured frame was meant for.
 fn hears(kernel: &mut Kernel, version: u8, interval_ms: u64, password: Option<&[u8; 8]>) {
     let config = Config {

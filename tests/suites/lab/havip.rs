@@ -156,8 +156,17 @@ fn a_dead_peer_is_fenced_once_bound_again_when_it_streams_and_not_fenced_within_
         return;
     }
     let lab = up(&["fence = [\"havip-unassociate\", \"ecs-stop\"]"]);
+    lab.cloud().order("quirks", &json!({ "stuck": [instance(Side::A)] })).unwrap();
     // It hangs, so that something of it is left for the power switch.
     lab.inject(Fault::Hang, Side::A).unwrap();
+    let looks = || calls(&lab, Side::B, "DescribeInstanceStatus").len();
+    lab.wait("b looks whether what was accepted is done", SOON, || {
+        ensure!(looks() > 1, "{} looks", looks());
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(audit(&lab, Side::B).pop(), words(&[("stop", "begun")]).pop(), "accepted, which is not stopped");
+    lab.cloud().heal().unwrap();
     lab.wait("a is fenced", SOON, || fenced(&lab, Side::A)).unwrap();
     let wanted = |call: &Entry, name: &str, value: &str| {
         assert!(call.parameters.iter().any(|(key, found)| key == name && found == value), "{call:?}");
@@ -216,51 +225,62 @@ fn a_dead_peer_is_fenced_once_bound_again_when_it_streams_and_not_fenced_within_
 }
 
 #[test]
-fn an_instance_with_local_disks_is_not_stopped_and_a_stop_is_told_when_it_is_one() {
-    let name = "an_instance_with_local_disks_is_not_stopped_and_a_stop_is_told_when_it_is_one";
-    if !need::has(name, &LAB) {
+fn a_node_that_was_fenced_and_serves_now_binds_itself() {
+    if !need::has("a_node_that_was_fenced_and_serves_now_binds_itself", &LAB) {
         return;
     }
-    let lab = up(&["fence = [\"ecs-stop\"]", "fence_cooldown = \"1m\""]);
-    let disks = |n: u64| json!({ "id": instance(Side::A), "local_disks": n });
-    lab.cloud().order("instance", &disks(2)).unwrap();
+    let lab = up(&["fence = [\"havip-unassociate\"]", "poll_interval = \"5s\""]);
+    // What a took when b was dead, and could not give back.
+    lab.cloud().order("members", &json!({ "id": ids::HAVIP, "members": [instance(Side::A)] })).unwrap();
+    lab.wait("b says that it is not bound", SOON, || {
+        let status = lab.node(Side::B).status()?;
+        ensure!(status.0["cloud"]["bound"] == false, "{}", status.0["cloud"]);
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(calls(&lab, Side::B, "AssociateHaVip").len(), 0, "a serves");
     lab.inject(Fault::Node, Side::A).unwrap();
-    let says = |words: &str| {
-        lab.wait(&format!("b says `{words}`"), SOON, || {
-            let status = lab.node(Side::B).status()?;
-            ensure!(status.text("/cloud/fence").contains(words), "{}", status.0["cloud"]);
-            Ok(())
-        })
-        .unwrap();
-    };
-    says("the last one was too short a time ago");
-    let refused = [("fence", "begun"), ("stop", "begun"), ("stop", "failed")];
-    assert_eq!(audit(&lab, Side::B), words(&refused));
+    is_with(&lab, Side::B);
+    assert!(is_bound(&lab.cloud().state().unwrap(), Side::B));
+    let own = [("bind-own", "begun"), ("bind-own", "done")];
+    assert!(words(&own).iter().all(|line| audit(&lab, Side::B).contains(line)), "{:?}", audit(&lab, Side::B));
+    assert_eq!(lines_with(&lab, Side::B, "is not bound to the HaVip"), 1);
+}
+
+#[test]
+fn a_takeover_waits_for_no_answer_of_the_cloud() {
+    if !need::has("a_takeover_waits_for_no_answer_of_the_cloud", &LAB) {
+        return;
+    }
+    let lab = up(&["fence = [\"havip-unassociate\"]", "timeout = \"60s\""]);
+    lab.cloud().fault(&serde_json::from_value(json!({ "kind": "black-hole" })).unwrap()).unwrap();
+    let answered = |side| lab.node(side).status().unwrap().number("/cloud/calls/look/ok");
+    let before = answered(Side::B);
+    lab.inject(Fault::Node, Side::A).unwrap();
+    lab.wait_serving(Side::B, SOON).unwrap();
+    // Every call hangs, for longer than all this took.
+    assert_eq!(answered(Side::B), before);
+    assert_eq!(lab.node(Side::B).status().unwrap().number("/cloud/calls/look/failed").unwrap_or(0), 0);
+}
+
+#[test]
+fn an_instance_with_local_disks_is_not_stopped() {
+    if !need::has("an_instance_with_local_disks_is_not_stopped", &LAB) {
+        return;
+    }
+    let lab = up(&["fence = [\"ecs-stop\"]"]);
+    lab.cloud().order("instance", &json!({ "id": instance(Side::A), "local_disks": 2 })).unwrap();
+    lab.inject(Fault::Node, Side::A).unwrap();
+    lab.wait("b tells when it tries again", SOON, || {
+        let status = lab.node(Side::B).status()?;
+        ensure!(status.text("/cloud/fence").contains("cloud.fence_cooldown"), "{}", status.0["cloud"]);
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(audit(&lab, Side::B), words(&[("fence", "begun"), ("stop", "begun"), ("stop", "failed")]));
     assert_eq!(lines_with(&lab, Side::B, "it has local disks, which a stop clears"), 1);
     assert_eq!(calls(&lab, Side::B, "StopInstance").len(), 0);
     assert_eq!(lab.cloud().state().unwrap()["instances"][instance(Side::A)]["status"], "Running");
-
-    // The disks were an error of somebody; after the cool-down it is tried again, and takes its time.
-    lab.cloud().order("instance", &disks(0)).unwrap();
-    lab.cloud().order("quirks", &json!({ "stuck": [instance(Side::A)] })).unwrap();
-    lab.wait("it stops", SOON * 2, || {
-        let state = lab.cloud().state()?;
-        ensure!(state["instances"][instance(Side::A)]["status"] == "Stopping", "{}", state["instances"]);
-        Ok(())
-    })
-    .unwrap();
-    let looks = || calls(&lab, Side::B, "DescribeInstanceStatus").len();
-    let before = looks();
-    lab.wait("b looks", SOON, || {
-        ensure!(looks() > before + 1, "not yet");
-        Ok(())
-    })
-    .unwrap();
-    let again = [&refused[..], &[("fence", "begun"), ("stop", "begun")]].concat();
-    assert_eq!(audit(&lab, Side::B), words(&again), "accepted, which is not stopped");
-    lab.cloud().heal().unwrap();
-    says("stop: done");
-    assert_eq!(audit(&lab, Side::B), words(&[&again[..], &[("stop", "done")]].concat()));
 }
 
 /// The program that the double runs when an instance is stopped has begun, as nothing lives there, and has ended.

@@ -4,6 +4,10 @@
 use std::fs;
 
 use anyhow::ensure;
+use aya::maps::{Array, Map, MapData};
+use harbor_ha::kernel::load::pin_folder;
+use harbor_ha_ebpf::names;
+use harbor_ha_ebpf::records::Config;
 use harbor_ha_tests::lab::config::{Tells, Tuned};
 use harbor_ha_tests::lab::need::{self, LAB};
 use harbor_ha_tests::lab::node::Status;
@@ -31,6 +35,14 @@ fn told(it: &Watched, side: Side, states: &[(&str, u8)]) {
     it.lab.wait(&format!("scripts of {side} were told {states:?}"), SOON, look).unwrap();
 }
 
+/// From what the kernel of a node computes the skew of the detector of adverts.
+fn priority_of_the_skew(it: &Watched, side: Side) -> u8 {
+    let pin = pin_folder(&it.lab.state().bpffs(), &it.lab.node(side).instance()).join(names::map::CONFIG);
+    let map = Map::Array(MapData::from_pin(pin).unwrap());
+    let config: Array<_, Config> = map.try_into().unwrap();
+    config.get(&0, 0).unwrap().priority
+}
+
 #[test]
 fn a_check_that_fails_moves_the_service_if_the_standby_is_well_and_scripts_hear_of_it() {
     if !need::has("a_check_that_fails_moves_the_service_if_the_standby_is_well_and_scripts_hear_of_it", &LAB) {
@@ -46,6 +58,7 @@ fn a_check_that_fails_moves_the_service_if_the_standby_is_well_and_scripts_hear_
     fs::write(Tells(it.lab.node(Side::A)).load(), "2\n").unwrap();
     it.wait("a is of priority 80", Side::A, |said| said.number("/priority") == Some(80));
     it.wait("b hears it", Side::B, |said| said.number("/peer/priority") == Some(80));
+    assert_eq!(priority_of_the_skew(&it, Side::A), 80);
 
     fs::write(broken(&it, Side::A), "").unwrap();
     it.calm(Side::B);

@@ -21,6 +21,7 @@ use super::{CONFIG, NOT_PERMITTED, UNAVAILABLE, WithConfig};
 use crate::cloud::{Cloud, CloudError};
 use crate::config::Settings;
 use crate::config::settings::cloud::Cloud as CloudSettings;
+use crate::daemon::{self, Request};
 
 /// How long one call may take, repetitions included: a change that waits for another one takes its time.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -128,4 +129,10 @@ fn whose(id: &str, own: &str, peer: &str) -> String {
         id if id == peer => format!("{id} (the peer)"),
         id => format!("{id} (neither node)"),
     }
+}
+
+/// Whether this node serves, and whether the peer does, by the daemon; `None`: it does not answer.
+async fn serves(settings: &Settings) -> Option<(bool, bool)> {
+    let status = daemon::ask(&daemon::socket_path(&settings.node), Request::Status).await.ok()?;
+    Some((status["role"] == "primary", status["peer"]["role"] == "primary"))
 }

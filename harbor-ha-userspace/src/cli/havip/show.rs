@@ -5,8 +5,7 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::judge::{Agreement, agreement};
-use super::verify::serves;
-use super::{End, WithConfig, absent, open, whose};
+use super::{End, WithConfig, absent, open, serves, whose};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {

@@ -3,10 +3,9 @@
 use std::process::ExitCode;
 
 use super::judge::{self, Facts, Level, Line, Node, NotTold};
-use super::{End, NOT_PERMITTED, UNAVAILABLE, WithConfig, open};
+use super::{End, NOT_PERMITTED, UNAVAILABLE, WithConfig, open, serves};
 use crate::cloud::{Cloud, CloudError};
 use crate::config::Settings;
-use crate::daemon::{self, Request};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -110,10 +109,4 @@ async fn gather(settings: &Settings, cloud: &Cloud) -> Facts {
         false => None,
     };
     Facts { keys, region, own, vswitch, havip, instances, eip, groups, stop, serves: serves(settings).await }
-}
-
-/// Whether this node serves, and whether the peer does, by the daemon; `None`: it does not answer.
-pub(super) async fn serves(settings: &Settings) -> Option<(bool, bool)> {
-    let status = daemon::ask(&daemon::socket_path(&settings.node), Request::Status).await.ok()?;
-    Some((status["role"] == "primary", status["peer"]["role"] == "primary"))
 }

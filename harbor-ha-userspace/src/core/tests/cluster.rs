@@ -4,7 +4,7 @@ use super::*;
 
 impl Node {
     /// A pulse of a peer whose PostgreSQL is the cluster 8; ours is 7.
-    fn pulse_of_another_cluster(&mut self, kind: VerdictKind, flags: u16) {
+    pub(super) fn pulse_of_another_cluster(&mut self, kind: VerdictKind, flags: u16) {
         let verdict = Verdict {
             at: self.now,
             last_heard: self.now,

@@ -12,7 +12,7 @@ const D: Nanos = ms(30);
 const LEASED: u16 = PRIMARY | flag::LEASED | flag::SYNC;
 const FOREVER: u64 = u64::MAX;
 
-fn leased(isolated: Isolated) -> Rules {
+pub(super) fn leased(isolated: Isolated) -> Rules {
     let lease = LeaseRules::new(D, true, ms(1000), ms(30_000), isolated);
     Rules { postgres: true, start_wait: ms(500), lease: Some(lease), ..rules(100) }
 }
@@ -27,7 +27,7 @@ fn node(isolated: Isolated, facts: PgFacts, terms: Terms, adopted: Adopted) -> N
     node
 }
 
-fn standby_of(isolated: Isolated, flags: u16) -> Node {
+pub(super) fn standby_of(isolated: Isolated, flags: u16) -> Node {
     let terms = Terms { seen: 2, mine: 0, reserved: 3, waived: 0 };
     let mut node = node(isolated, standby(2), terms, Adopted::default());
     node.pulse(flags, 2);
@@ -62,7 +62,7 @@ fn acquire(term: u64, follows: u64) -> Action {
     Action::Witness(WitnessCall::Acquire { term, follows })
 }
 
-fn answer(node: &mut Node, call: WitnessCall, answer: Answer) {
+pub(super) fn answer(node: &mut Node, call: WitnessCall, answer: Answer) {
     let asked = node.now;
     node.done(Done::Witness { call, asked, answer });
 }

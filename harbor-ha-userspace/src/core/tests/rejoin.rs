@@ -146,6 +146,23 @@ fn a_rejoin_that_was_cut_short_after_the_start_is_brought_to_its_end_once_the_st
 }
 
 #[test]
+fn a_standby_that_an_operator_wants_anew_during_a_rejoin_is_made_anew_after_it() {
+    let mut node = Node::with(PgFacts { rejoin_pending: true, ..standby(2) });
+    node.pulse(PRIMARY, 2);
+    assert!(node.did(&REJOIN));
+    node.feed(Input::Command(Command::Reinit));
+    node.done(Done::Rejoin(Ok(())));
+    assert!(node.core.snapshot().reinit, "who asked for it still waits");
+    node.says(standby(2));
+    assert!(node.did(&Action::Stop(StopMode::Fast)));
+    node.done(Done::Stop(Ok(())));
+    node.news(Postgres::AtRest(AtRest { standby_signal: true, ..at_rest(2) }));
+    assert!(node.did(&Action::Rejoin { anew: true }));
+    node.done(Done::Rejoin(Ok(())));
+    assert!(!node.core.snapshot().reinit);
+}
+
+#[test]
 fn a_rejoin_that_fails_is_tried_again_after_a_pause_and_asks_anew_who_the_primary_is() {
     let mut node = resting(at_rest(1));
     node.feed(Input::PeerPostgres(Some(primary(2))));

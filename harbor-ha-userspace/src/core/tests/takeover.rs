@@ -76,31 +76,6 @@ fn a_standby_promotes_then_serves_then_announces() {
 }
 
 #[test]
-fn every_refusal_is_reported_once_and_ends_when_its_reason_does() {
-    let paused = PgFacts { replay_paused: true, ..standby(1) };
-    let behind = PgFacts { lsn: Lsn(50), ..standby(1) };
-    let further = PgFacts { lsn: Lsn(60), ..standby(1) };
-    let cases = [
-        (paused.clone(), paused, PRIMARY | flag::SYNC, 1, "paused"),
-        (behind, further, PRIMARY, 1, "acknowledged writes would be lost"),
-        (standby(1), standby(1), PRIMARY | flag::SYNC, 2, "rejoin first"),
-    ];
-    for (facts, later, flags, timeline, why) in cases {
-        let mut node = Node::with(facts);
-        node.pulse(flags, timeline);
-        node.dead();
-        let reports = |node: &Node| node.did.iter().filter(|action| matches!(action, Action::Report(_))).count();
-        assert!(!promotes(&node) && reports(&node) == 1);
-        assert!(node.core.snapshot().refusal.is_some_and(|refusal| refusal.contains(why)), "{why}");
-        node.says(later);
-        assert_eq!(reports(&node), 0, "{why}");
-        node.says(PgFacts { timeline, ..standby(1) });
-        assert!(promotes(&node), "{why}");
-        assert_eq!(node.core.snapshot().refusal, None);
-    }
-}
-
-#[test]
 fn one_whose_postgresql_is_down_says_so_and_counts_the_takeover_that_it_misses() {
     let mut node = Node::with(standby(1));
     node.pulse(PRIMARY | flag::SYNC, 1);

@@ -64,6 +64,18 @@ fn a_standby() -> Node {
     node
 }
 
+pub(super) fn a_standby_whose_check_fails() -> Node {
+    let mut node = a_standby();
+    node.tracks(CHECK, TrackValue::Ok);
+    node.fails();
+    node
+}
+
+pub(super) fn mended(node: &mut Node) {
+    node.tracks(CHECK, TrackValue::Ok);
+    node.pass(ms(100));
+}
+
 impl Node {
     fn tracks(&mut self, tracker: u16, value: TrackValue) -> &[Action] {
         self.feed(Input::Tracked { tracker: TrackerId(tracker), value })

@@ -21,9 +21,9 @@ use nix::sys::time::TimeSpec;
 
 use super::desk::Desk;
 use super::{Bell, Message, status};
+use crate::clock;
 use crate::daemon::outside::Others;
 use crate::daemon::repeated::Repeated;
-use crate::net::clock;
 use crate::net::garp::Garp;
 use crate::net::vrrp::{Batch, GROUP, Port};
 use crate::observe::router::About;

@@ -1,7 +1,7 @@
 //! The answer of the status socket and of the page.
 
 use super::engine::Engine;
-use crate::net::clock;
+use crate::clock;
 use crate::observe::router::{Addresses, Interface, Status};
 use crate::observe::status::rejects;
 

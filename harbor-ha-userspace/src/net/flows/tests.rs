@@ -40,7 +40,7 @@ fn node(host: u8, eye: Eye) -> Option<(Flows, UdpSocket)> {
     match Flows::start(&settings(port, 7), identity, Box::new(eye)) {
         Ok(flows) => Some((flows, peer)),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            eprintln!("skipped: {error}");
+            crate::skip::skip(&format!("no packets of another can be sent: {error}"));
             None
         }
         Err(error) => panic!("{error}"),

@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd as _, RawFd};
 use harbor_ha_ebpf::units::Nanos;
 use socket2::Socket;
 
-use crate::net::clock;
+use crate::clock;
 
 /// Packets that one call reads.
 const PACKETS: usize = 64;

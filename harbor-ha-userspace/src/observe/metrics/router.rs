@@ -37,6 +37,14 @@ impl Measured for Status {
     }
 }
 
+/// One of the numbers of each instance, by its name.
+fn per_instance(
+    all: &[InstanceView],
+    of: fn(&InstanceView) -> u64,
+) -> impl Iterator<Item = ([(&'static str, String); 1], u64)> {
+    all.iter().map(move |it| ([(NAME, it.name.clone())], of(it)))
+}
+
 fn states(families: &mut Families<'_>, status: &Status) -> fmt::Result {
     let all = &status.router.instances;
     let states = [State::Init, State::Backup, State::Master, State::Fault];
@@ -57,7 +65,7 @@ fn states(families: &mut Families<'_>, status: &Status) -> fmt::Result {
         "Whether the virtual addresses are on this node's interface.",
         status.addresses.iter().map(|it| ([(NAME, it.instance.clone())], u32::from(it.up))),
     )?;
-    let count = |of: fn(&InstanceView) -> u64| all.iter().map(move |it| ([(NAME, it.name.clone())], of(it)));
+    let count = |of| per_instance(all, of);
     families.counter(
         "became_master",
         "How often a virtual router became master.",
@@ -82,7 +90,7 @@ fn states(families: &mut Families<'_>, status: &Status) -> fmt::Result {
 
 fn adverts(families: &mut Families<'_>, status: &Status) -> fmt::Result {
     let all = &status.router.instances;
-    let count = |of: fn(&InstanceView) -> u64| all.iter().map(move |it| ([(NAME, it.name.clone())], of(it)));
+    let count = |of| per_instance(all, of);
     families.counter("adverts_sent", "Adverts sent, resignations among them.", count(|it| it.counters.adverts_sent))?;
     families.counter(
         "adverts_received",

@@ -198,6 +198,16 @@ fn every_reason_to_refuse_is_there_from_the_start() {
 }
 
 #[test]
+fn every_reason_to_refuse_has_a_counter_of_its_own() {
+    let mut status = status(&standby(Vec::new()));
+    status.core.refusals = NotPromotable::NAMES.into_iter().zip(1..).collect();
+    let found = scraped(status);
+    for (reason, count) in NotPromotable::NAMES.into_iter().zip(1..) {
+        assert_eq!(found[&format!("harbor_ha_takeover_refusals_total{{reason=\"{reason}\"}}")], f64::from(count));
+    }
+}
+
+#[test]
 fn a_standby_that_is_too_far_behind_is_seen_before_and_after_its_refusal() {
     let lives = vec![pulse(VerdictKind::Alive, 100), Input::PeerWal { timeline: 1, lsn: Lsn(130) }];
     let look = Input::Postgres { asked: NOW, news: Postgres::Facts(facts(105)) };

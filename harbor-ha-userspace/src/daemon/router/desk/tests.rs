@@ -11,7 +11,7 @@ use tokio::runtime::Runtime;
 
 use super::super::Bell;
 use super::*;
-use crate::net::clock;
+use crate::clock;
 
 #[test]
 fn of_two_wishes_the_later_one_counts() {

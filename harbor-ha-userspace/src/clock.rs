@@ -1,4 +1,4 @@
-//! The one clock: `CLOCK_MONOTONIC`, the kernel's `bpf_ktime_get_ns`.
+//! The one clock: `CLOCK_MONOTONIC`, the kernel's `bpf_ktime_get_ns`. For every room that is not pure.
 
 use harbor_ha_ebpf::units::Nanos;
 use nix::time::{ClockId, clock_gettime};
