@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 
 use super::*;
@@ -141,9 +142,35 @@ async fn what_is_not_configured_is_learnt_from_metadata_once() {
     assert_eq!(Service::Ecs.internal("cn-hangzhou").host, "ecs-vpc.cn-hangzhou.aliyuncs.com");
 }
 
+/// Plays the daemon in the next test: started by it in a process of its own, and aborted there.
 #[tokio::test]
-async fn a_process_that_has_keys_leaves_no_core_file() {
+#[ignore = "is a part of another test"]
+async fn a_process_to_be_aborted() {
+    let Some(with_keys) = std::env::var_os("HARBOR_HA_TEST_KEYS") else { return };
     let script = Script::start(vec![]).await;
-    let _cloud = cloud(&script);
-    assert!(!nix::sys::prctl::get_dumpable().unwrap());
+    let cloud = (with_keys == "yes").then(|| cloud(&script));
+    assert_eq!(nix::sys::prctl::get_dumpable().unwrap(), cloud.is_none());
+    std::process::abort();
+}
+
+#[test]
+fn a_process_that_has_keys_leaves_no_core_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let dumps = |with_keys| {
+        let ended = std::process::Command::new("/bin/sh")
+            .args(["-c", "ulimit -c unlimited; exec \"$0\" --exact cloud::tests::a_process_to_be_aborted --ignored"])
+            .arg(std::env::current_exe().unwrap())
+            .env("HARBOR_HA_TEST_KEYS", with_keys)
+            .current_dir(folder.path())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .status()
+            .unwrap();
+        assert_eq!(ended.signal(), Some(nix::libc::SIGABRT), "{ended:?}");
+        ended.core_dumped()
+    };
+    // On a machine that lets nobody have one, what the process says of itself is all there is.
+    let others = dumps("no");
+    eprintln!("a process without keys leaves one: {others}");
+    assert!(!dumps("yes"));
 }
