@@ -180,6 +180,44 @@ fn an_address_that_was_there_before_us_stays_and_one_that_is_taken_away_comes_ba
     });
 }
 
+#[test]
+fn an_address_that_somebody_else_left_on_a_backup_is_told_and_stays() {
+    with_routers("an_address_that_somebody_else_left_on_a_backup_is_told_and_stays", |lab| {
+        let ip = |word: &str| {
+            let mut ip = netns::command(&lab.node(Side::A).netns(), "ip").unwrap();
+            assert!(ip.args(["address", word, FIRST, "dev", "eth0"]).status().unwrap().success());
+        };
+        // As a keepalived does that is killed.
+        ip("add");
+        router(lab, Side::B, [200, 200]);
+        are(lab, Side::B, ["master", "master"]);
+        router(lab, Side::A, [100, 100]);
+        let node = lab.node(Side::A);
+        let told = |wanted: &[String]| {
+            let waited = lab.wait(&format!("a tells of {wanted:?}"), LIMIT, || {
+                let status = node.status()?;
+                let found = &status.0["addresses"][0]["not_ours"];
+                ensure!(*found == serde_json::json!(wanted), "{found}");
+                ensure!(status.text("/instances/0/state") == "backup", "{}", status.0);
+                Ok(())
+            });
+            settled(lab, waited);
+        };
+        told(&[format!("{FIRST} dev eth0")]);
+        assert!(addresses(lab, Side::A).contains(FIRST), "it is not ours to take");
+        let log = fs::read_to_string(node.daemon_log()).unwrap();
+        let line = log.lines().find(|line| line.contains(&format!("`ip address del {FIRST} dev eth0`")));
+        assert!(line.is_some_and(|line| line.contains("ERROR")), "{log}");
+        let text = node.page("/").unwrap();
+        assert!(text.contains("HERE, NOT OURS"), "{text}");
+        let metrics = node.page("/metrics").unwrap();
+        assert!(metrics.contains("harbor_ha_addresses_not_ours{virtual_router=\"first\"} 1"), "{metrics}");
+        ip("del");
+        told(&[]);
+        are(lab, Side::A, ["backup", "backup"]);
+    });
+}
+
 /// What keepalived takes for reload, dump, statistics, JSON and an end of the counting.
 fn signals() -> [i32; 5] {
     [libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2, libc::SIGRTMIN() + 2, libc::SIGRTMAX() - 1]
