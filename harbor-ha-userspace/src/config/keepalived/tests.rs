@@ -292,6 +292,11 @@ fn notify_scripts_have_their_arguments_and_their_users() {
     assert_eq!(master.words, ["/s.sh", " a  b", "A"]);
     assert_eq!(master.user.unwrap().to_string(), "root:wheel");
     assert!(notify.all.is_some() && notify.lower_priority.is_some() && notify.stop.is_none());
+    assert!(notify.leave_background, "keepalived ends nothing");
+    assert_eq!(notify.timeout, std::time::Duration::from_secs(3600));
+    for truth in ["one at a time", "overtakes is skipped", "ended after 1 h", "in the background lives on"] {
+        judged(&text, "notify_master", Kind::Changed, truth);
+    }
     judged(&text, "notify_stop", Kind::NotSupported, "names no program by an absolute path");
 }
 
