@@ -142,7 +142,8 @@ impl Client {
                     why: format!("nothing within {within:?}"),
                 })
             };
-            let keys = match timeout_at(deadline, self.keeper.current()).await {
+            let patience = deadline.saturating_duration_since(Instant::now()) / 2;
+            let keys = match timeout_at(deadline, self.keeper.current(patience)).await {
                 Ok(keys) => keys?.0,
                 Err(_) => return Err(late(last)),
             };

@@ -73,6 +73,14 @@ pub enum CredentialsError {
     /// The role's keys lack something.
     #[error("the RAM role: instance metadata gave no {0}")]
     RoleLacks(&'static str),
+    /// New keys are waited for no longer, as there are older ones.
+    #[error("{from}: no new keys within {patience:?}")]
+    Late {
+        /// Where they are from.
+        from: From,
+        /// How long.
+        patience: Duration,
+    },
     /// `auto` tried all.
     #[error("no key pair: {environment}; {file}; {role}")]
     Nowhere {
@@ -215,7 +223,10 @@ impl Keeper {
     ///
     /// # Errors
     /// There never were any. Once there were, they stay in use when no new ones can be had.
-    pub async fn current(&self) -> Result<(Arc<Keys>, From), CredentialsError> {
+    ///
+    /// Where there are some already, new ones are waited for no longer than `patience`: a metadata service that hangs
+    /// must not use up the time of the call that the old ones are good for.
+    pub async fn current(&self, patience: Duration) -> Result<(Arc<Keys>, From), CredentialsError> {
         let mut state = self.state.lock().await;
         let now = unix_seconds();
         if let Some(kept) = &state.kept
@@ -225,7 +236,16 @@ impl Keeper {
         }
         // A source that has given keys is not left for another one.
         let before = state.kept.as_ref().map(|kept| kept.from);
-        match self.fetch(before).await {
+        // Whoever asks may give up meanwhile, and the next one must not try the same again.
+        state.failed(now);
+        let fetched = match before {
+            None => self.fetch(before).await,
+            Some(from) => {
+                let late = || CredentialsError::Late { from, patience };
+                tokio::time::timeout(patience, self.fetch(before)).await.unwrap_or_else(|_| Err(late()))
+            }
+        };
+        match fetched {
             Ok((keys, from)) => {
                 if before.is_none() {
                     tracing::info!(%from, "AccessKey");
@@ -233,7 +253,6 @@ impl Keeper {
                 Ok((state.succeeded(keys, from, now), from))
             }
             Err(error) => {
-                state.failed(now);
                 let Some(kept) = &state.kept else { return Err(error) };
                 tracing::warn!(%error, "the AccessKey could not be fetched anew; the old one is used on");
                 Ok((kept.keys.clone(), kept.from))

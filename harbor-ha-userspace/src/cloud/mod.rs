@@ -147,7 +147,7 @@ impl Cloud {
     /// # Errors
     /// There are none.
     pub async fn keys_from(&self) -> Result<String, CredentialsError> {
-        self.shared.client.keeper().current().await.map(|(_, from)| from.to_string())
+        self.shared.client.keeper().current(self.settings().timeout).await.map(|(_, from)| from.to_string())
     }
 
     /// As configured, or as metadata tells.

@@ -52,7 +52,9 @@ pub(super) fn settings<'a>(document: &'a Document<'a>) -> Option<Settings> {
         }
         Some(notify)
     });
-    let cloud = check_cloud::cloud(&document.section("cloud"), node.as_ref());
+    let cloud_section = document.section("cloud");
+    let cloud = check_cloud::cloud(&cloud_section, node.as_ref());
+    check_cloud::fencing(&cloud_section, cloud.as_ref(), lease.as_ref());
     Some(Settings {
         node: node?,
         vrrp: vrrp?,

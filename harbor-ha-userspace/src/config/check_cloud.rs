@@ -7,7 +7,7 @@ use toml::de::DeValue;
 
 use super::reader::Section;
 use super::settings::cloud::{Cloud, CredentialSource, Fence};
-use super::settings::{Endpoint, Node};
+use super::settings::{Endpoint, Isolated, Lease, Node};
 use super::values::{self, Reading, boolean, duration, integer, show};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -112,6 +112,24 @@ fn fence(section: &Section<'_>) -> Option<Fence> {
     let steps: Vec<bool> = steps?.into_iter().map(|(_, step)| step).collect::<Option<_>>()?;
     let has = |wanted| steps.contains(&wanted);
     Some(Fence { unassociate: has(true), stop: has(false), dry_run: dry_run?, cooldown: cooldown?, limit: limit? })
+}
+
+/// What fencing rests on: a peer that fell silent has shut its own gate before this node serves. Where it has none, or
+/// may serve on alone, a silence is no death, and a living primary would lose its address or its power.
+pub(super) fn fencing(section: &Section<'_>, cloud: Option<&Option<Cloud>>, lease: Option<&Option<Lease>>) {
+    let (Some(Some(cloud)), Some(lease)) = (cloud, lease) else { return };
+    let why = match lease {
+        _ if !cloud.fence.is_on() => return,
+        None => {
+            "without pulses nothing fences a node that is cut off: it may be serving still. Switch them on (pulse.enabled)"
+        }
+        Some(Lease { isolated: Isolated::Serve, .. }) => {
+            "with lease.isolated = \"serve\" a primary that is cut off serves on, and each node would fence the other. Use \
+             \"hold\" or a [witness]"
+        }
+        Some(Lease { isolated: Isolated::Hold | Isolated::Witness, .. }) => return,
+    };
+    section.problem::<()>("fence", format!("fences a living primary: {why}, or remove it"));
 }
 
 /// `"auto"`, or what `read` makes of it.

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::words::age;
 
 /// Every [`Cloud::calls`], in the order of the table.
-pub const CALLS: [&str; 4] = ["look", "unassociate", "stop", "associate"];
+pub const CALLS: [&str; 5] = ["look", "unassociate", "stop", "associate", "bind-own"];
 
 /// `[cloud]`, as of now.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -23,6 +23,8 @@ pub struct Cloud {
     pub master: Option<String>,
     /// Whether that is this node; `None`: never seen.
     pub master_is_us: Option<bool>,
+    /// Whether this node's own instance is bound to it; `None`: not seen.
+    pub bound: Option<bool>,
     /// Whether that is the node that serves; `None`: never seen, or no node is known to serve.
     pub agrees: Option<bool>,
     /// When the last look was answered, `CLOCK_MONOTONIC` nanoseconds; 0: never.
@@ -78,6 +80,11 @@ pub(super) fn lines(cloud: &Value, now: u64) -> Vec<(&'static str, String)> {
         Some(true) | None => "",
     };
     let trouble = cloud["trouble"].as_str().map(|why| format!("; the last look failed: {why}")).unwrap_or_default();
+    let unbound = match cloud["bound"].as_bool() {
+        Some(false) => "; this instance is NOT BOUND to it (`harbor-ha havip bind own`)",
+        Some(true) | None => "",
+    };
+    let trouble = format!("{unbound}{trouble}");
     match cloud["alert"].as_str() {
         Some(alert) => lines.push(("HAVIP", format!("{alert}; {place}{trouble}"))),
         None => lines.push(("havip", format!("{place}{agrees}{trouble}"))),

@@ -199,6 +199,9 @@ fn a_havip_says_where_it_is_and_is_loud_when_that_is_wrong() {
     let text = with_cloud(parted);
     assert_eq!(line(&text, "havip"), "havip        with i-1, seen 2.0 s ago; NOT with the node that serves");
     assert_eq!(line(&text, "fencing"), "fencing      stop: done");
+    let unbound = json!({"master": "i-1", "master_is_us": false, "agrees": true, "bound": false});
+    let text = line(&with_cloud(unbound), "havip");
+    assert!(text.ends_with("; this instance is NOT BOUND to it (`harbor-ha havip bind own`)"), "{text}");
     let astray =
         json!({"master": null, "master_is_us": false, "agrees": false, "alert": "it stays", "trouble": "no key"});
     let text = with_cloud(astray);

@@ -29,6 +29,8 @@ pub enum What {
     Stop,
     /// Its binding is given back.
     Associate,
+    /// The own instance is bound, of which the peer took the binding away.
+    BindOwn,
 }
 
 impl From<Step> for What {
@@ -37,6 +39,7 @@ impl From<Step> for What {
             Step::Unassociate => Self::Unassociate,
             Step::Stop => Self::Stop,
             Step::Associate => Self::Associate,
+            Step::BindOwn => Self::BindOwn,
         }
     }
 }
@@ -130,7 +133,7 @@ impl FenceLog {
                     past.unbound = false;
                 }
                 // A failure may have been the answer's alone.
-                (What::Fence | What::Unassociate | What::Stop | What::Associate, _) => {}
+                (What::Fence | What::Unassociate | What::Stop | What::Associate | What::BindOwn, _) => {}
             }
         }
         Ok(past)

@@ -10,6 +10,7 @@
 //! | `POST /_double/settle` | ends every transition now |
 //! | `POST /_double/transition` | `{"ms": 200}`, or `null`: until it is settled |
 //! | `POST /_double/expire-tokens` | every STS token is over |
+//! | `POST /_double/members` | `{"id": …, "members": […]}`: who is bound to a HaVip |
 //! | `POST /_double/instance` | `{"id": …}` and what changes: `"status"`, `"address"`, `"local_disks"` |
 //! | `POST /_double/announce` | `{"address": …, "mac": …}`, as if it had been on the wire |
 //! | `POST /_double/policy` | `{"role": POLICY}`: what new keys of the role may do |
@@ -47,6 +48,12 @@ struct Change {
     status: Option<String>,
     address: Option<Ipv4Addr>,
     local_disks: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct Members {
+    id: String,
+    members: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -100,6 +107,11 @@ fn order(parts: &mut Parts, request: &Received, now: Duration) -> Result<Option<
             }
             found.address = wanted.address.unwrap_or(found.address);
             found.local_disks = wanted.local_disks.unwrap_or(found.local_disks);
+        }
+        ("POST", "members") => {
+            let wanted = body::<Members>(request)?;
+            let found = parts.world.havips.get_mut(&wanted.id).ok_or_else(|| format!("no `{}`", wanted.id))?;
+            found.members = wanted.members;
         }
         ("POST", "announce") => {
             let said = body::<Announce>(request)?;

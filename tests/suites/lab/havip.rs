@@ -225,6 +225,45 @@ fn a_dead_peer_is_fenced_once_bound_again_when_it_streams_and_not_fenced_within_
 }
 
 #[test]
+fn a_node_that_was_fenced_and_serves_now_binds_itself() {
+    if !need::has("a_node_that_was_fenced_and_serves_now_binds_itself", &LAB) {
+        return;
+    }
+    let lab = up(&["fence = [\"havip-unassociate\"]", "poll_interval = \"5s\""]);
+    // What a took when b was dead, and could not give back.
+    lab.cloud().order("members", &json!({ "id": ids::HAVIP, "members": [instance(Side::A)] })).unwrap();
+    lab.wait("b says that it is not bound", SOON, || {
+        let status = lab.node(Side::B).status()?;
+        ensure!(status.0["cloud"]["bound"] == false, "{}", status.0["cloud"]);
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(calls(&lab, Side::B, "AssociateHaVip").len(), 0, "a serves");
+    lab.inject(Fault::Node, Side::A).unwrap();
+    is_with(&lab, Side::B);
+    assert!(is_bound(&lab.cloud().state().unwrap(), Side::B));
+    let own = [("bind-own", "begun"), ("bind-own", "done")];
+    assert!(words(&own).iter().all(|line| audit(&lab, Side::B).contains(line)), "{:?}", audit(&lab, Side::B));
+    assert_eq!(lines_with(&lab, Side::B, "is not bound to the HaVip"), 1);
+}
+
+#[test]
+fn a_takeover_waits_for_no_answer_of_the_cloud() {
+    if !need::has("a_takeover_waits_for_no_answer_of_the_cloud", &LAB) {
+        return;
+    }
+    let lab = up(&["fence = [\"havip-unassociate\"]", "timeout = \"60s\""]);
+    lab.cloud().fault(&serde_json::from_value(json!({ "kind": "black-hole" })).unwrap()).unwrap();
+    let answered = |side| lab.node(side).status().unwrap().number("/cloud/calls/look/ok");
+    let before = answered(Side::B);
+    lab.inject(Fault::Node, Side::A).unwrap();
+    lab.wait_serving(Side::B, SOON).unwrap();
+    // Every call hangs, for longer than all this took.
+    assert_eq!(answered(Side::B), before);
+    assert_eq!(lab.node(Side::B).status().unwrap().number("/cloud/calls/look/failed").unwrap_or(0), 0);
+}
+
+#[test]
 fn an_instance_with_local_disks_is_not_stopped() {
     if !need::has("an_instance_with_local_disks_is_not_stopped", &LAB) {
         return;

@@ -78,8 +78,8 @@ fn policy(settings: &Settings, known: &Known, observe: bool) -> Value {
             statements.push(allow(&["vpc:AssociateEipAddress"], any()));
         }
     } else if settings.fence.unassociate {
-        // Bound again when it rejoins.
-        statements.push(allow(&["vpc:AssociateHaVip", "vpc:UnassociateHaVip"], vec![havip, peer]));
+        // Bound again when it rejoins; and this node itself, when it serves and its peer had taken its binding.
+        statements.push(allow(&["vpc:AssociateHaVip", "vpc:UnassociateHaVip"], vec![havip, own, peer]));
     }
     if settings.fence.stop {
         let peer = known.name("ecs", &format!("instance/{}", settings.peer_instance));

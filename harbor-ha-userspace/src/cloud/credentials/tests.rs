@@ -1,9 +1,12 @@
 //! Sources of keys, and keeping them.
 
-use super::super::tests::script::{Reply, Script};
+use super::super::tests::script::{Manner, Reply, Script};
 use super::*;
 use crate::config::lookup::SecretFile;
 use crate::config::secret::Secret;
+
+/// More than a test takes.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A host with this in its file, with that mode, and nothing in its environment.
 struct File(u32, String);
@@ -124,10 +127,26 @@ async fn keys_that_end_soon_are_replaced_and_kept_when_there_are_no_new_ones() {
     let replies = vec![Reply::ok("t"), role("first", soon), role("second", soon), Reply::of(500, "")];
     let (keeper, script) = keeper(CredentialSource::RamRole, nothing(), replies).await;
     for expected in ["first", "second", "second", "second"] {
-        let (keys, from) = keeper.current().await.unwrap();
+        let (keys, from) = keeper.current(PATIENCE).await.unwrap();
         assert_eq!((keys.id.as_str(), from), (expected, From::Role));
     }
     assert_eq!(script.asked().len(), 4, "a refresh that failed is not tried again at once");
+}
+
+#[tokio::test]
+async fn a_metadata_service_that_hangs_takes_no_keys_away_whoever_gives_up_first() {
+    let soon = "2001-01-01T00:00:00Z";
+    let replies = vec![Reply::ok("t"), role("first", soon), Reply::manner(Manner::Silent)];
+    let (keeper, _script) = keeper(CredentialSource::RamRole, nothing(), replies).await;
+    keeper.current(PATIENCE).await.unwrap();
+    // A caller whose time is over takes the fetch with it.
+    assert!(tokio::time::timeout(Duration::from_millis(20), keeper.current(PATIENCE)).await.is_err());
+    assert_eq!(keeper.current(PATIENCE).await.unwrap().0.id, "first", "and the next one does not try again at once");
+
+    let replies = vec![Reply::ok("t"), role("first", soon), Reply::manner(Manner::Silent)];
+    let (keeper, _script) = super::tests::keeper(CredentialSource::RamRole, nothing(), replies).await;
+    keeper.current(PATIENCE).await.unwrap();
+    assert_eq!(keeper.current(Duration::from_millis(20)).await.unwrap().0.id, "first");
 }
 
 #[tokio::test]
@@ -136,32 +155,32 @@ async fn keys_that_last_are_fetched_once_and_again_when_the_service_does_not_acc
     let (keeper, script) =
         keeper(CredentialSource::RamRole, nothing(), vec![Reply::ok("t"), role("first", late), role("second", late)])
             .await;
-    let (first, _) = keeper.current().await.unwrap();
-    assert!(Arc::ptr_eq(&first, &keeper.current().await.unwrap().0));
+    let (first, _) = keeper.current(PATIENCE).await.unwrap();
+    assert!(Arc::ptr_eq(&first, &keeper.current(PATIENCE).await.unwrap().0));
     assert_eq!(script.asked().len(), 2);
     keeper.distrust(&first).await;
-    let (second, _) = keeper.current().await.unwrap();
+    let (second, _) = keeper.current(PATIENCE).await.unwrap();
     assert_eq!(second.id, "second");
     // Somebody who still held the old ones.
     keeper.distrust(&first).await;
-    assert!(Arc::ptr_eq(&second, &keeper.current().await.unwrap().0));
+    assert!(Arc::ptr_eq(&second, &keeper.current(PATIENCE).await.unwrap().0));
 }
 
 #[tokio::test]
 async fn without_being_told_each_source_is_tried_and_all_are_named_when_none_has_keys() {
     let (keeper_of_file, _script) =
         keeper(CredentialSource::Auto, File(0o600, "access_key_id=id\naccess_key_secret=s".into()), vec![]).await;
-    assert_eq!(keeper_of_file.current().await.unwrap().1, From::File);
+    assert_eq!(keeper_of_file.current(PATIENCE).await.unwrap().1, From::File);
     let (keeper_of_role, _script) =
         keeper(CredentialSource::Auto, nothing(), vec![Reply::ok("t"), role("r", "2999-01-01T00:00:00Z")]).await;
-    assert_eq!(keeper_of_role.current().await.unwrap().1, From::Role);
+    assert_eq!(keeper_of_role.current(PATIENCE).await.unwrap().1, From::Role);
     let (open, script) =
         keeper(CredentialSource::Auto, File(0o644, "access_key_id=id\naccess_key_secret=s".into()), vec![]).await;
-    assert!(matches!(open.current().await, Err(CredentialsError::Open { .. })));
+    assert!(matches!(open.current(PATIENCE).await, Err(CredentialsError::Open { .. })));
     assert!(script.asked().is_empty(), "a mistake is not passed over");
 
     let (none, _script) = keeper(CredentialSource::Auto, nothing(), vec![Reply::of(404, "")]).await;
-    let error = none.current().await.unwrap_err().to_string();
+    let error = none.current(PATIENCE).await.unwrap_err().to_string();
     for part in ["ALIBABA_CLOUD_ACCESS_KEY_ID", "`/k`", "RAM role"] {
         assert!(error.contains(part), "{part}: {error}");
     }
@@ -173,7 +192,7 @@ async fn keys_of_a_role_that_lack_something_are_none() {
         Reply::ok(r#"{"Code": "Success", "AccessKeyId": "a", "AccessKeySecret": "s", "SecurityToken": "t"}"#);
     let (keeper, _script) = keeper(CredentialSource::RamRole, nothing(), vec![Reply::ok("t"), incomplete]).await;
     assert_eq!(
-        keeper.current().await.unwrap_err().to_string(),
+        keeper.current(PATIENCE).await.unwrap_err().to_string(),
         "the RAM role: instance metadata gave no Expiration that can be read"
     );
 }

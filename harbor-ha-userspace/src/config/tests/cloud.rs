@@ -41,6 +41,17 @@ fn what_must_be_set_is_asked_for() {
 }
 
 #[test]
+fn a_peer_that_may_be_serving_is_not_fenced() {
+    let fence = ("cloud.fence", "[\"havip-unassociate\"]");
+    let found = refused(&with(&[fence, ("lease.isolated", "\"serve\"")]));
+    assert!(found[0].contains("cloud.fence: fences a living primary: with lease.isolated = \"serve\""), "{found:?}");
+    let found = refused(&with(&[fence, ("pulse.enabled", "false")]));
+    let told = found.iter().any(|line| line.contains("cloud.fence: fences a living primary: without pulses"));
+    assert!(told, "{found:?}");
+    assert!(accepted(&with(&[fence])).cloud.unwrap().fence.is_on());
+}
+
+#[test]
 fn values_arrive() {
     let cloud = accepted(&with(&[
         ("cloud.region", "\"cn-beijing\""),

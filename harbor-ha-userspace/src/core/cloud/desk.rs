@@ -33,6 +33,8 @@ pub enum Do {
     Withheld(Refusal),
     /// Bind the peer again. Ends with [`Desk::step_ended`].
     Associate,
+    /// Bind this node's own instance again. Ends with [`Desk::step_ended`].
+    BindOwn,
 }
 
 /// Decides.
@@ -50,6 +52,11 @@ pub struct Desk {
     /// The peer is being bound.
     associating: bool,
     associate_at: Nanos,
+    /// The last look has shown that this node's own instance is not bound.
+    unbound: bool,
+    /// It is being bound.
+    binding: bool,
+    bind_at: Nanos,
 }
 
 impl Desk {
@@ -73,6 +80,9 @@ impl Desk {
             think_at: Nanos(u64::MAX),
             associating: false,
             associate_at: Nanos(0),
+            unbound: false,
+            binding: false,
+            bind_at: Nanos(0),
         }
     }
 
@@ -96,6 +106,7 @@ impl Desk {
         if now >= self.think_at {
             self.think_at = Nanos(u64::MAX);
             todo.extend(self.give_back(now));
+            todo.extend(self.bind_own(now));
             todo.extend(self.take(now));
         }
         todo
@@ -112,6 +123,14 @@ impl Desk {
         self.follow.saw(now, asked, master).into_iter().map(Do::Follow).collect()
     }
 
+    /// Whether this node's own instance is bound, as a look that was answered has shown.
+    pub fn saw_binding(&mut self, now: Nanos, bound: bool) {
+        self.unbound = !bound;
+        if self.unbound {
+            self.think_at = self.think_at.min(now);
+        }
+    }
+
     /// Whether this node is the HaVip's master; `None`: it does not serve.
     pub const fn followed(&self) -> Option<bool> {
         self.follow.followed()
@@ -123,6 +142,12 @@ impl Desk {
         if step == Step::Associate {
             self.associating = false;
             self.associate_at = now.after(RETRY);
+            self.think_at = self.think_at.min(now);
+        }
+        if step == Step::BindOwn {
+            self.binding = false;
+            self.unbound &= !carried_out;
+            self.bind_at = now.after(RETRY);
             self.think_at = self.think_at.min(now);
         }
     }
@@ -147,6 +172,22 @@ impl Desk {
         }
         self.associating = true;
         Some(Do::Associate)
+    }
+
+    /// A node that serves and is not bound can be reached by nobody: the peer that fenced it is gone, or gave the binding
+    /// back in vain. Where nobody fences, an operator took it, and knows why.
+    fn bind_own(&mut self, now: Nanos) -> Option<Do> {
+        let told = self.told;
+        let wanted = self.unbound && told.rightful && !told.paused && self.fence.takes_bindings();
+        if self.binding || !wanted {
+            return None;
+        }
+        if now < self.bind_at {
+            self.think_at = self.think_at.min(self.bind_at);
+            return None;
+        }
+        self.binding = true;
+        Some(Do::BindOwn)
     }
 
     fn take(&mut self, now: Nanos) -> Option<Do> {
@@ -281,7 +322,7 @@ mod tests {
         assert_eq!(SERVES.objects(begun), None);
         let other = Some((Nanos(8), Cause::Silence));
         for (told, why) in [
-            (Told { serves: false, ..SERVES }, Refusal::NotServing),
+            (Told { rightful: false, ..SERVES }, Refusal::NotServing),
             (Told { takeover: other, ..SERVES }, Refusal::NotServing),
             (Told { takeover: None, ..SERVES }, Refusal::NotServing),
             (Told { peer_heard: true, ..SERVES }, Refusal::Heard),
@@ -317,6 +358,32 @@ mod tests {
         assert_eq!(due(&mut desk, at(65)), [Do::Associate]);
         desk.step_ended(at(66), Step::Associate, true);
         assert_eq!(due(&mut desk, at(200)), []);
+    }
+
+    #[test]
+    fn a_node_that_serves_unbound_binds_itself_and_an_operators_unbinding_is_left_alone() {
+        let alone = Told { takeover: None, ..SERVES };
+        let mut desk = desk();
+        desk.tell(at(1), Told { rightful: false, ..alone });
+        desk.saw_binding(at(1), false);
+        assert_eq!(due(&mut desk, at(1)), [], "the other one may serve");
+        desk.tell(at(2), Told { paused: true, ..alone });
+        assert_eq!(due(&mut desk, at(2)), []);
+        desk.tell(at(3), alone);
+        assert_eq!(due(&mut desk, at(3)), [Do::BindOwn]);
+        desk.saw_binding(at(4), false);
+        assert_eq!(due(&mut desk, at(4)), [], "one at a time");
+        desk.step_ended(at(5), Step::BindOwn, false);
+        assert_eq!(due(&mut desk, at(6)), []);
+        assert_eq!(due(&mut desk, at(65)), [Do::BindOwn]);
+        desk.step_ended(at(66), Step::BindOwn, true);
+        assert_eq!(due(&mut desk, at(200)), []);
+
+        let nobody_fences = Fence::new(fence::Rules { unassociate: false, ..RULES }, [], false);
+        let mut desk = Desk::new(FOLLOW, nobody_fences);
+        desk.tell(at(1), alone);
+        desk.saw_binding(at(1), false);
+        assert_eq!(due(&mut desk, at(1)), []);
     }
 
     #[test]

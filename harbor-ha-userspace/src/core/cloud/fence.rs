@@ -37,6 +37,8 @@ pub enum Step {
     Stop,
     /// Bind it again: it is a standby.
     Associate,
+    /// Bind this node's own instance: its peer took that away, and this node serves now.
+    BindOwn,
 }
 
 /// Why this node serves.
@@ -147,6 +149,8 @@ pub struct Target {
 pub enum Unfit {
     /// Nobody fences himself.
     Own,
+    /// The service does not say where it is, so nothing says that it is the peer.
+    Nowhere,
     /// It has another address than the peer: `cloud.peer_instance` names somebody else.
     Address {
         /// Its own.
@@ -162,6 +166,7 @@ impl fmt::Display for Unfit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Own => f.write_str("cloud.peer_instance is this node's own; use the other's"),
+            Self::Nowhere => f.write_str("the service does not say its address, so it may be anybody's"),
             Self::Address { found, peer } => {
                 write!(f, "its address is {found}, and node.peer is {peer}: cloud.peer_instance names another instance")
             }
@@ -180,9 +185,10 @@ impl Target {
     pub fn fit(&self, step: Step, peer: Ipv4Addr) -> Result<(), Unfit> {
         match (step, self.address) {
             _ if self.own => Err(Unfit::Own),
+            (Step::Stop, None) => Err(Unfit::Nowhere),
             (Step::Stop, Some(found)) if found != peer => Err(Unfit::Address { found, peer }),
-            (Step::Stop, _) if self.local_disks > 0 => Err(Unfit::LocalDisks),
-            (Step::Unassociate | Step::Stop | Step::Associate, _) => Ok(()),
+            (Step::Stop, Some(_)) if self.local_disks > 0 => Err(Unfit::LocalDisks),
+            (Step::Unassociate | Step::Stop | Step::Associate | Step::BindOwn, _) => Ok(()),
         }
     }
 }
@@ -255,13 +261,18 @@ impl Fence {
         match (step, carried_out) {
             (Step::Unassociate, true) => self.unbound = true,
             (Step::Associate, true) => self.unbound = false,
-            (Step::Unassociate | Step::Associate, false) | (Step::Stop, _) => {}
+            (Step::Unassociate | Step::Associate, false) | (Step::Stop | Step::BindOwn, _) => {}
         }
     }
 
     /// Every step of an order has ended.
     pub const fn finished(&mut self) {
         self.busy = false;
+    }
+
+    /// Whether bindings are taken away, so that this node's own may be: both nodes are configured alike.
+    pub const fn takes_bindings(&self) -> bool {
+        self.rules.unassociate && !self.rules.dry_run
     }
 
     /// The peer is a standby again: what is to be given back. Asked again, it is said again, until it has ended well.
@@ -300,7 +311,7 @@ mod tests {
         let fit = Target { own: false, address: Some(peer), local_disks: 0 };
         let of = |target: Target| [Step::Unassociate, Step::Stop].map(|step| target.fit(step, peer).err());
         assert_eq!(of(fit), [None, None]);
-        assert_eq!(of(Target { address: None, ..fit }), [None, None]);
+        assert_eq!(of(Target { address: None, ..fit }), [None, Some(Unfit::Nowhere)]);
         assert_eq!(of(Target { own: true, ..fit }), [Some(Unfit::Own); 2]);
         assert_eq!(of(Target { address: Some(found), ..fit }), [None, Some(Unfit::Address { found, peer })]);
         assert_eq!(of(Target { local_disks: 1, ..fit }), [None, Some(Unfit::LocalDisks)]);

@@ -41,7 +41,7 @@ impl Told {
         let takeover = self.takeover.map(|(at, _)| at);
         match () {
             () if self.paused => Some(Refusal::Paused),
-            () if !self.serves || takeover != Some(begun) => Some(Refusal::NotServing),
+            () if !self.rightful || takeover != Some(begun) => Some(Refusal::NotServing),
             () if self.peer_heard => Some(Refusal::Heard),
             () => None,
         }

@@ -107,6 +107,7 @@ pub(super) const fn name(step: Step) -> &'static str {
         Step::Unassociate => "unassociate",
         Step::Stop => "stop",
         Step::Associate => "associate",
+        Step::BindOwn => "bind-own",
     }
 }
 
@@ -126,11 +127,14 @@ impl Fencing {
         });
     }
 
-    /// Binds the peer again.
-    pub fn give_back(self, tell: mpsc::Sender<News>) {
+    /// Binds the peer, or this node itself, again.
+    pub fn give_back(self, step: Step, tell: mpsc::Sender<News>) {
         tokio::spawn(async move {
-            let why = "the peer is a standby again";
-            let done = tokio::spawn(async move { self.step(Step::Associate, why, None).await });
+            let why = match step {
+                Step::BindOwn => "this node serves, and is not bound",
+                Step::Associate | Step::Unassociate | Step::Stop => "the peer is a standby again",
+            };
+            let done = tokio::spawn(async move { self.step(step, why, None).await });
             let ended = done.await.unwrap_or_else(|panic| {
                 let why = format!("a mistake of harbor-ha: {panic}");
                 Ended::Failed { why, maybe: false }
@@ -142,7 +146,7 @@ impl Fencing {
                 Ended::Failed { why, .. } => Ended::Failed { why, maybe: false },
                 ended => ended,
             };
-            let _ended = tell.send(News::Step { step: Step::Associate, ended }).await;
+            let _ended = tell.send(News::Step { step, ended }).await;
         });
     }
 
@@ -187,7 +191,8 @@ impl Fencing {
             match step {
                 Step::Unassociate => self.unassociate().await,
                 Step::Stop => self.stop().await,
-                Step::Associate => self.associate().await,
+                Step::Associate => self.associate(&self.peer).await,
+                Step::BindOwn => self.associate(self.cloud.instance().await?).await,
             }
         };
         let objection = async {
@@ -276,12 +281,15 @@ impl Fencing {
         }
     }
 
-    async fn associate(&self) -> Result<Ended, CloudError> {
+    async fn associate(&self, instance: &str) -> Result<Ended, CloudError> {
         let Some(havip) = self.cloud.our_havip().await? else { return Ok(Ended::WasSo("there is no HaVip")) };
-        if havip.members.contains(&self.peer) {
-            return Ok(Ended::WasSo("the peer is bound"));
+        if havip.of_interfaces {
+            return Ok(Ended::WasSo("network interfaces are bound, not instances"));
         }
-        self.cloud.havip().associate(&havip.id, &self.peer).await?;
+        if havip.members.iter().any(|member| member == instance) {
+            return Ok(Ended::WasSo("it is bound"));
+        }
+        self.cloud.havip().associate(&havip.id, instance).await?;
         Ok(Ended::Done)
     }
 

@@ -118,13 +118,13 @@ struct Seen {
     master: Master,
     own: Option<String>,
     havip: Option<String>,
-    /// This instance is bound to it.
-    bound: bool,
+    /// This instance is bound to it; `None`: not seen.
+    bound: Option<bool>,
 }
 
 impl Seen {
     fn nothing(why: String) -> Self {
-        Self { master: Master::Unknown(why), own: None, havip: None, bound: true }
+        Self { master: Master::Unknown(why), own: None, havip: None, bound: None }
     }
 }
 
@@ -252,7 +252,8 @@ impl Runner {
                 tracing::warn!(refusal, peer = self.settings.peer_instance, "the peer is not fenced");
                 seen(&self.shared.view).fence = Some(format!("not done: {refusal}"));
             }
-            Do::Associate => self.fencing().give_back(tell.clone()),
+            Do::Associate => self.fencing().give_back(Step::Associate, tell.clone()),
+            Do::BindOwn => self.fencing().give_back(Step::BindOwn, tell.clone()),
         }
     }
 
@@ -283,6 +284,9 @@ impl Runner {
         match news {
             News::Saw { asked, seen: found } => {
                 self.note(asked, &found);
+                if let Some(bound) = found.bound {
+                    self.desk.saw_binding(now, bound);
+                }
                 for todo in self.desk.saw(now, asked, found.master) {
                     self.carry_out(todo, tell);
                 }
@@ -315,8 +319,15 @@ impl Runner {
         if before.is_some() {
             tracing::info!("the HaVip can be looked at again");
         }
-        if !found.bound {
-            view.trouble = Some("this instance is not bound to it; run `harbor-ha havip bind own`".to_owned());
+        if found.bound != view.bound {
+            match found.bound {
+                Some(false) => {
+                    tracing::warn!("this instance is not bound to the HaVip: as the primary nobody would reach it")
+                }
+                Some(true) if view.bound == Some(false) => tracing::info!("this instance is bound to the HaVip again"),
+                Some(true) | None => {}
+            }
+            view.bound = found.bound;
         }
         view.seen_ns = asked.0;
         view.havip.clone_from(&found.havip);
@@ -363,10 +374,14 @@ async fn look(cloud: &Cloud) -> Seen {
         Ok((own, Some(havip))) => Seen {
             master: match havip.master {
                 Some(master) if master == own => Master::Own,
+                Some(master) if havip.of_interfaces => Master::Unknown(format!(
+                    "it is with {master}, and bound to network interfaces, which say nothing of instances; bind the \
+                     instances"
+                )),
                 Some(master) => Master::Other(master),
                 None => Master::Nobody,
             },
-            bound: havip.of_interfaces || havip.members.contains(&own),
+            bound: (!havip.of_interfaces).then(|| havip.members.contains(&own)),
             havip: Some(havip.id),
             own: Some(own),
         },
