@@ -120,6 +120,6 @@ fn more_than_20_addresses_of_keepalived_make_both_master() {
         a.start_on(&text(a, STRONG));
         a.is(State::Master);
         a.refuses("addresses");
-        assert_eq!(b.theirs().state(), State::Master, "it does not hear us either");
+        assert_eq!(b.theirs().state(), State::Master, "both are");
     });
 }

@@ -250,17 +250,14 @@ impl Clerk {
         for number in 0..self.interfaces.len() {
             found.push(self.found(number).await.ok());
         }
-        for index in 0..done.len() {
-            // One that does not answer tells nothing.
-            let Some(list) = self.spots[index].iter().map(|spot| found[spot.interface].as_ref()).collect() else {
-                continue;
-            };
-            let list: Vec<&Vec<Vip>> = list;
+        for ((index, spots), told) in self.spots.iter().enumerate().zip(astray) {
             let instance = InstanceId(index as u16);
+            // An interface that does not answer tells nothing.
+            let answers = spots.iter().filter_map(|spot| Some((spot, found[spot.interface].as_ref()?)));
             let mut others = Vec::new();
             if done[index].up {
                 let mut is_gone = false;
-                for (spot, found) in self.spots[index].iter().zip(&list) {
+                for (spot, found) in answers {
                     if !found.contains(&spot.vip()) {
                         is_gone = true;
                         // Whoever puts it up again has it.
@@ -270,19 +267,19 @@ impl Clerk {
                 if is_gone {
                     self.teller.tell(Message::Gone(instance));
                 }
+            } else if spots.iter().any(|spot| found[spot.interface].is_none()) {
+                continue;
             } else {
-                for (spot, found) in self.spots[index].iter().zip(&list).filter(|(spot, _)| !self.is_wanted(spot, done))
-                {
+                for (spot, found) in answers.filter(|(spot, _)| !self.is_wanted(spot, done)) {
                     let name = self.interfaces[spot.interface].name();
                     let is_there = |it: &Vip| it.address == spot.place.address && !self.record.has(name, *it);
-                    others.extend(found.iter().filter(|it| is_there(&it)).map(|it| {
-                        // As `ip address del` takes it.
-                        format!("{}/{} dev {name}", it.address, it.prefix)
-                    }));
+                    // As `ip address del` takes it.
+                    let shown = |it: &Vip| format!("{}/{} dev {name}", it.address, it.prefix);
+                    others.extend(found.iter().filter(|it| is_there(it)).map(shown));
                 }
             }
-            if astray[index] != others {
-                astray[index].clone_from(&others);
+            if *told != others {
+                told.clone_from(&others);
                 self.teller.tell(Message::NotOurs(instance, others));
             }
         }

@@ -2,6 +2,7 @@
 //! that could wait for somebody.
 //!
 //! The order of a turn is the promise of `vrrp`: every packet that has arrived is brought before a timer runs.
+// size: the turn of one thread, and what each of its steps does
 
 use std::collections::HashMap;
 use std::io;
