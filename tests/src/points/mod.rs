@@ -86,7 +86,7 @@ impl Bench {
         let Outcome { number, case, kind, .. } = *outcome;
         let hold = |trap: Trap| *held.lock().expect("no holder panics") = Some(trap);
         let with = |ask: &dyn Fn(&Trap) -> bool| held.lock().expect("no holder panics").as_ref().is_some_and(ask);
-        let mut primary = self.wait_healthy(keeper, clock::now_ns()).context("before anything was done")?;
+        let mut primary = self.wait_ready(keeper).context("before anything was done")?;
         let meant = |primary: Side| if case.role == Role::Primary { primary } else { primary.other() };
         let lay = |side, at| Trap::lay(&self.lab, &format!("{number}-{at}"), case.point, kind, side);
         if case.scenario.arms_at_power_on(case.role) {
@@ -96,7 +96,7 @@ impl Bench {
             for at in 0..ARM_TRIES {
                 let trap = lay(meant(primary), at)?;
                 keeper.arm(&trap)?;
-                primary = self.wait_healthy(keeper, clock::now_ns()).context("after the daemon's restart, armed")?;
+                primary = self.wait_ready(keeper).context("after the daemon's restart, armed")?;
                 if trap.side == meant(primary) {
                     armed = Some(trap);
                     break;
@@ -181,6 +181,21 @@ impl Bench {
             Ok(())
         })?;
         healthy.context("nobody is primary")
+    }
+
+    /// Healthy, and nobody has anything left to do of what was before: a node in the last step of a rejoin is well, and
+    /// goes on with that instead of what the next case is about.
+    fn wait_ready(&self, keeper: &Keeper<'_>) -> Result<Side> {
+        let primary = self.wait_healthy(keeper, clock::now_ns())?;
+        self.lab.wait("nobody is at work", HEALTHY_LIMIT, || {
+            for side in Side::BOTH {
+                let status = self.lab.node(side).status()?;
+                let idle = status.text("/operation") == "none" && !status.is("/postgres/facts/rejoin_pending");
+                ensure!(idle, "{side}: {}", status.summary());
+            }
+            Ok(())
+        })?;
+        Ok(primary)
     }
 
     fn age(&self, primary: Side) -> Result<Age> {

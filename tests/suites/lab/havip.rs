@@ -257,6 +257,7 @@ fn a_takeover_waits_for_no_answer_of_the_cloud() {
     let answered = |side| lab.node(side).status().unwrap().number("/cloud/calls/look/ok");
     let before = answered(Side::B);
     lab.inject(Fault::Node, Side::A).unwrap();
+    lab.undo(Fault::Node, Side::A).unwrap();
     lab.wait_serving(Side::B, SOON).unwrap();
     // Every call hangs, for longer than all this took.
     assert_eq!(answered(Side::B), before);

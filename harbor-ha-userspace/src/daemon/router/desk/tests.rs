@@ -44,7 +44,7 @@ fn ip(arguments: &str) {
 fn in_a_namespace(test: impl FnOnce(&Path) + Send + 'static) {
     let run = || {
         if let Err(error) = nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET) {
-            eprintln!("SKIPPED: no network namespace can be made ({error})");
+            crate::skip::skip(&format!("no network namespace can be made: {error}"));
             return;
         }
         ip("link set lo up");
