@@ -23,6 +23,7 @@ mod perform;
 mod repeated;
 pub mod router;
 mod run;
+mod signals;
 mod tracking;
 mod witness;
 

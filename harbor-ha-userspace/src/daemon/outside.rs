@@ -196,11 +196,13 @@ impl Users {
 
     fn program(&self, run: &settings::Run, deadline: Option<Duration>) -> Result<Program, BuildError> {
         let user = run.user.as_ref().map_or_else(|| Ok(self.usual.clone()), find)?;
-        Ok(Program { command: run.words.clone(), user, deadline, grace: GRACE })
+        Ok(Program { command: run.words.clone(), user, deadline, grace: GRACE, leaves: false })
     }
 
-    fn optional(&self, run: Option<&settings::Run>, deadline: Duration) -> Result<Option<Program>, BuildError> {
-        run.map(|run| self.program(run, Some(deadline))).transpose()
+    fn notify(&self, run: Option<&settings::Run>, of: &settings::Notify) -> Result<Option<Program>, BuildError> {
+        let Some(run) = run else { return Ok(None) };
+        let program = self.program(run, Some(of.timeout))?;
+        Ok(Some(Program { leaves: of.leave_background, ..program }))
     }
 }
 
@@ -219,7 +221,7 @@ fn find(account: &Account) -> Result<User, BuildError> {
 
 fn receivers(wants: &Wants<'_>, users: &Users) -> Result<notify::Settings, BuildError> {
     let receiver = |&(kind, name, notify): &(Kind, &str, &settings::Notify)| -> Result<Receiver, BuildError> {
-        let script = |run: &Option<settings::Run>| users.optional(run.as_ref(), notify.timeout);
+        let script = |run: &Option<settings::Run>| users.notify(run.as_ref(), notify);
         let scripts = Scripts {
             master: script(&notify.master)?,
             backup: script(&notify.backup)?,

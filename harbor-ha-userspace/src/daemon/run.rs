@@ -20,6 +20,7 @@ use super::monitor;
 use super::outside::{LAST_SCRIPTS, Outside};
 use super::perform::Performer;
 use super::repeated::Repeated;
+use super::signals;
 use crate::clock;
 use crate::config::settings::Settings;
 use crate::core::facts::Lsn;
@@ -46,6 +47,7 @@ const IDLE: Duration = Duration::from_millis(100);
 ///
 /// [`BuildError`]: it did not start, and changed nothing; or, [`BuildError::Lost`], it cannot go on.
 pub async fn run(settings: Settings) -> Result<(), BuildError> {
+    signals::catch();
     let mut parts = build::parts(&settings).await?;
     let (outside, mut facts) = Outside::start(&build::wants(&settings))?;
     let socket = control::socket_path(&settings.node);

@@ -56,8 +56,9 @@ pub struct Process {
 }
 
 impl Process {
-    fn is_meant(&self, pid: i32) -> bool {
-        let Ok(mut name) = fs::read(format!("/proc/{pid}/comm")) else { return false };
+    /// What its name alone tells, which the kernel has at hand; `None`: the arguments have to be read.
+    fn is_named(&self, pid: i32) -> Option<bool> {
+        let Ok(mut name) = fs::read(format!("/proc/{pid}/comm")) else { return Some(false) };
         name.truncate(name.len().saturating_sub(1));
         let base = self.process.rsplit('/').next().unwrap_or_default().as_bytes();
         let base = &base[..base.len().min(NAME)];
@@ -66,10 +67,14 @@ impl Process {
             (Match::Initial, None) => name.starts_with(base),
             (Match::Partial, None) => name.windows(base.len().max(1)).any(|part| part == base),
         };
-        if !alike || (self.arguments.is_none() && !self.process.contains('/')) {
-            return alike;
+        (!alike || (self.arguments.is_none() && !self.process.contains('/'))).then_some(alike)
+    }
+
+    /// Waits for a process that is busy with its memory, when its name alone does not tell.
+    fn is_meant(&self, pid: i32) -> bool {
+        if let Some(is_meant) = self.is_named(pid) {
+            return is_meant;
         }
-        // Only now: this one may wait for a process that is busy with its memory.
         let Ok(line) = fs::read(format!("/proc/{pid}/cmdline")) else { return false };
         let line = String::from_utf8_lossy(&line);
         let mut words = line.strip_suffix('\0').unwrap_or(&line).split('\0');
@@ -128,7 +133,7 @@ async fn by_events(counts: &mut Counts, mut connector: Connector) -> Result<(), 
         counts.tell().await?;
         tokio::select! {
             seen = connector.next() => match seen {
-                Ok(Seen::Became(pid)) => counts.judge(pid),
+                Ok(Seen::Became(pid)) => counts.judge(pid).await,
                 Ok(Seen::Forked { parent, child }) => counts.inherit(parent, child),
                 Ok(Seen::Ended(pid)) => counts.forget(pid),
                 Ok(Seen::Lost) => {
@@ -195,9 +200,19 @@ impl Counts {
         self.all.iter().flat_map(|count| &count.pids).copied()
     }
 
-    fn judge(&mut self, pid: i32) {
-        for (process, count) in self.wanted.iter().zip(&mut self.all) {
-            if process.is_meant(pid) {
+    async fn judge(&mut self, pid: i32) {
+        let named: Vec<_> = self.wanted.iter().map(|process| process.is_named(pid)).collect();
+        let meant = match named.iter().copied().collect() {
+            Some(meant) => meant,
+            None => {
+                let wanted = Arc::clone(&self.wanted);
+                let all = move || wanted.iter().map(|process| process.is_meant(pid)).collect::<Vec<_>>();
+                // Only a runtime that ends runs nothing.
+                spawn_blocking(all).await.unwrap_or_default()
+            }
+        };
+        for (count, is_meant) in self.all.iter_mut().zip(meant) {
+            if is_meant {
                 count.pids.insert(pid);
             } else {
                 count.pids.remove(&pid);

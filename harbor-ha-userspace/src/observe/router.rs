@@ -55,6 +55,8 @@ pub struct Addresses {
     pub instance: String,
     /// On their interfaces.
     pub up: bool,
+    /// Those that are here although the instance is not master, as others put them there: `ADDRESS dev INTERFACE`.
+    pub not_ours: Vec<String>,
 }
 
 /// One interface.
@@ -113,8 +115,12 @@ pub fn render(status: &Value, _width: Option<usize>) -> String {
         padded.collect::<Vec<_>>().join("  ")
     };
     put(line(&HEAD.map(str::to_owned)));
-    for (row, instance) in rows.iter().zip(instances) {
+    for (index, (row, instance)) in rows.iter().zip(instances).enumerate() {
         put(line(row));
+        let not_ours: Vec<_> = list(&status["addresses"][index]["not_ours"]).iter().map(word).collect();
+        if instance["state"] != "master" && !not_ours.is_empty() {
+            put(format!("    somebody else put up {}: two nodes may have it", not_ours.join(", ")));
+        }
         remarks(instance, now).into_iter().for_each(|remark| put(format!("    {remark}")));
     }
     for group in list(&status["groups"]) {
@@ -151,6 +157,7 @@ fn row(instance: &Value, addresses: &Value, now: u64) -> [String; 7] {
         match (instance["state"] == "master", addresses["up"] == true) {
             (true, true) => "here".to_owned(),
             (true, false) => "NOT YET HERE".to_owned(),
+            (false, _) if !list(&addresses["not_ours"]).is_empty() => "HERE, NOT OURS".to_owned(),
             (false, _) => "-".to_owned(),
         },
     ]
@@ -223,7 +230,7 @@ mod tests {
                  "priority": 100, "configured_priority": 100, "interval_ns": 1_000_000_000, "master": "10.0.0.1",
                  "master_priority": 100, "counters": {"adverts_sent": 20, "adverts_received": 0}},
             ],
-            "addresses": [{"up": false}, {"up": true}],
+            "addresses": [{"up": false, "not_ours": ["10.0.0.5/32 dev eth0"]}, {"up": true, "not_ours": ["10.0.0.6/32"]}],
             "groups": [{"name": "G", "state": "backup", "instances": ["VI_1"]}],
             "interfaces": [{"name": "eth0", "strangers": 4, "rejects": []}],
         });
@@ -232,6 +239,8 @@ mod tests {
         assert!(lines[3].starts_with("INSTANCE  STATE   SINCE"), "{text}");
         assert!(lines[4].starts_with("VI_1      BACKUP  10"), "{text}");
         assert!(lines[4].contains("80 of 100") && lines[4].contains("10.0.0.2 (200)"), "{text}");
+        assert!(lines[4].ends_with("HERE, NOT OURS") && lines[5].contains("10.0.0.5/32 dev eth0"), "{text}");
+        assert!(!text.contains("10.0.0.6"), "a master has them: {text}");
         for remark in ["chk is bad: -20", "file is 3: FAULT", "DROPPED", "adverts dropped: interval 9"] {
             assert!(text.contains(remark), "no `{remark}` in\n{text}");
         }

@@ -13,6 +13,10 @@
 //!
 //! The lifeline closes too when the daemon dies, however it dies.
 //!
+//! With [`Plan::leaves`] the keeper is no subreaper: a process that the program leaves becomes init's child and lives, and
+//! what is ended with the program is its process group alone. What was left may hold the program's output and write to it
+//! for years; so the keeper stays and reads that until nobody can write any more, as a write to nobody would be SIGPIPE.
+//!
 //! The keeper is forked and not executed, so between `fork` and `_exit` it does what is allowed after the fork of a
 //! program with threads: system calls, on memory from before.
 // size: one process's life, whose rules hold for each line of it
@@ -41,6 +45,8 @@ pub(super) struct Plan {
     pub deadline: Option<Duration>,
     /// Between SIGTERM and SIGKILL.
     pub grace: Duration,
+    /// What it leaves in the background lives on.
+    pub leaves: bool,
 }
 
 /// Numbers of a user.
@@ -100,6 +106,7 @@ pub(super) fn start(plan: &Plan) -> io::Result<Kept> {
         lifeline: lifeline_there.as_raw_fd(),
         report: report_there.as_raw_fd(),
         output: output_there.as_raw_fd(),
+        reader: output.as_raw_fd(),
     };
 
     // A handler of ours must not run in the keeper: it would write into a pipe that belongs to the daemon's runtime.
@@ -129,6 +136,8 @@ struct Ends {
     lifeline: RawFd,
     report: RawFd,
     output: RawFd,
+    /// The daemon's end of the output.
+    reader: RawFd,
 }
 
 fn pointers(strings: &[CString]) -> Vec<*const c_char> {
@@ -154,9 +163,11 @@ fn errno() -> c_int {
 
 /// As many as the kernel has.
 const SIGNALS: c_int = 64;
-/// Where the keeper keeps its two ends; what follows is closed.
+/// Where the keeper keeps its ends; what follows is closed.
 const LIFELINE: RawFd = 0;
 const REPORT: RawFd = 1;
+/// With [`Plan::leaves`].
+const READER: RawFd = 2;
 /// Where the program's report is while it is no program yet.
 const REPORT_THERE: RawFd = 3;
 
@@ -170,7 +181,9 @@ unsafe fn keep(plan: &Plan, argv: &[*const c_char], env: &[*const c_char], ends:
         default_handlers();
         ordinary_scheduling();
         libc::prctl(libc::PR_SET_NAME, c"harbor-ha-keep".as_ptr());
-        libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1);
+        if !plan.leaves {
+            libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1);
+        }
         let program = libc::fork();
         if program == 0 {
             become_program(plan, argv, env, ends);
@@ -186,9 +199,34 @@ unsafe fn keep(plan: &Plan, argv: &[*const c_char], env: &[*const c_char], ends:
             libc::kill(program, libc::SIGKILL);
             libc::_exit(1);
         }
-        libc::syscall(libc::SYS_close_range, 2, libc::c_uint::MAX, 0);
+        let stays = plan.leaves && libc::dup2(ends.reader, READER) == READER;
+        libc::syscall(libc::SYS_close_range, if stays { READER + 1 } else { READER }, libc::c_uint::MAX, 0);
         watch(program, plan);
+        if stays {
+            // The daemon knows now, and reads what the program said.
+            libc::close(REPORT);
+            drain();
+        }
         libc::_exit(0);
+    }
+}
+
+/// Reads the output of what was left, once the daemon does not any more, until nobody can write to it.
+unsafe fn drain() {
+    let mut of = libc::pollfd { fd: LIFELINE, events: libc::POLLIN, revents: 0 };
+    let mut words = MaybeUninit::<[u8; 4096]>::uninit();
+    // SAFETY: system calls on numbers and on this function's own memory.
+    unsafe {
+        while libc::poll(&mut of, 1, -1) < 0 {}
+        of.fd = READER;
+        loop {
+            libc::poll(&mut of, 1, -1);
+            let length = libc::read(READER, words.as_mut_ptr().cast(), 4096);
+            // The daemon made it one that does not wait.
+            if length == 0 || length < 0 && !matches!(errno(), libc::EAGAIN | libc::EINTR) {
+                return;
+            }
+        }
     }
 }
 

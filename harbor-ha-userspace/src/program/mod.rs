@@ -8,7 +8,8 @@
 //! * root runs nothing that others than root could have changed;
 //! * at its deadline it gets SIGTERM, after the grace SIGKILL, and with it whatever it started, also what has made itself
 //!   a daemon: see `keeper`;
-//! * what a program leaves behind when it ends is ended too; a service is to be started by the service manager;
+//! * what a program leaves behind when it ends is ended too; a service is to be started by the service manager. Unless
+//!   [`Program::leaves`] says otherwise: then that lives on, and nothing of a program is ended beyond its process group;
 //! * its output is read to its end, however much it is, and the first [`KEPT_BYTES`] are kept;
 //! * the caller's thread never waits: not for the file system that the program is on, not for the program.
 //!
@@ -61,6 +62,8 @@ pub struct Program {
     pub deadline: Option<Duration>,
     /// Between SIGTERM and SIGKILL.
     pub grace: Duration,
+    /// What it leaves in the background lives on, also after the daemon.
+    pub leaves: bool,
 }
 
 /// Why a program did not start.
@@ -172,7 +175,7 @@ impl Program {
         }
         let env = self.environment(environment)?;
         let (program, user) = (self.command.first().cloned().unwrap_or_default(), self.user.clone());
-        let (deadline, grace) = (self.deadline, self.grace);
+        let (deadline, grace, leaves) = (self.deadline, self.grace, self.leaves);
         // Held by this future: who is not waited for any more need not be started.
         let wanted = Arc::new(());
         let still = Arc::downgrade(&wanted);
@@ -180,7 +183,7 @@ impl Program {
             // Looks at files, which on a server that does not answer takes for ever.
             let path = secure::resolve(&program, &user)?;
             let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| StartError::ZeroByte(program))?;
-            let plan = Plan { argv, env, path, identity: user.identity(), deadline, grace };
+            let plan = Plan { argv, env, path, identity: user.identity(), deadline, grace, leaves };
             if still.strong_count() == 0 {
                 return Err(StartError::NoProcess(io::ErrorKind::Interrupted.into()));
             }
@@ -190,7 +193,7 @@ impl Program {
             let output = pipe::Receiver::from_owned_fd(output)?;
             let lifeline = Some(lifeline);
             let (words, said) = (Vec::new(), Vec::new());
-            Ok(Running { lifeline, keeper, report, output, open: true, words, said, unsaid: 0 })
+            Ok(Running { lifeline, keeper, leaves, report, output, open: true, words, said, unsaid: 0 })
         });
         let started = started.await;
         drop(wanted);
@@ -241,6 +244,8 @@ pub struct Running {
     lifeline: Option<OwnedFd>,
     /// Goes on when nobody waits any more, so that no zombie stays.
     keeper: JoinHandle<()>,
+    /// The keeper may outlive the program.
+    leaves: bool,
     report: pipe::Receiver,
     output: pipe::Receiver,
     /// Whether there may be more output.
@@ -269,10 +274,10 @@ impl Running {
         }
     }
 
-    /// Until it, and whatever it left behind, is gone. Cancel-safe.
+    /// Until it, and whatever it left behind that is not to live, is gone. Cancel-safe.
     pub async fn wait(&mut self) -> Ended {
         while self.listen().await {}
-        if !self.keeper.is_finished() {
+        if !self.leaves && !self.keeper.is_finished() {
             let _reaped = (&mut self.keeper).await;
         }
         // What is in the pipe still; an end to it may never come if the program gave its output to somebody else.

@@ -89,6 +89,7 @@ pub(crate) fn program(command: &[&str]) -> Program {
         user: User::own(),
         deadline: Some(PATIENCE),
         grace: Duration::from_millis(100),
+        leaves: false,
     }
 }
 
@@ -237,6 +238,68 @@ async fn a_program_that_makes_itself_a_daemon_leaves_none() {
     assert!(ended.left >= 1, "{ended}");
     assert_ne!(scripts.read("pids"), "", "there was a daemon");
     assert_eq!(scripts.alive(), Vec::<String>::new());
+}
+
+/// Starts `sleep` twice, once as a part of itself and once as a daemon, and then does what `end` says.
+fn starting_two(scripts: &Scripts, end: &str) -> Program {
+    let mut program = scripts.sh("two", &format!("sleep 1000 &\nsetsid sleep 1001 &\necho up\n{end}"));
+    program.leaves = true;
+    program
+}
+
+fn end_what_was_left(scripts: &Scripts) {
+    for line in scripts.alive() {
+        let pid = line.split(['/', ':']).nth(2).and_then(|pid| pid.parse().ok()).expect("`/proc/PID: NAME`");
+        let _gone = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+    }
+}
+
+/// How many processes of this name came from here.
+fn count(scripts: &Scripts, name: &str) -> usize {
+    scripts.alive().iter().filter(|line| line.trim_end().ends_with(&format!(": {name}"))).count()
+}
+
+#[tokio::test]
+async fn what_may_be_left_in_the_background_lives_on_and_nothing_waits_for_it() {
+    let scripts = Scripts::new();
+    let ended = starting_two(&scripts, "exit 0").run(&[], &[]).await;
+    assert_eq!((ended.is_success(), ended.left, ended.said.as_str()), (true, 0, "up\n"), "{ended}");
+    until("both are there", || count(&scripts, "sleep") == 2).await;
+    end_what_was_left(&scripts);
+    scripts.until_gone().await;
+}
+
+#[tokio::test]
+async fn what_was_left_may_write_for_ever() {
+    let scripts = Scripts::new();
+    // More than a pipe holds, and only once the script is over and its words were read.
+    let (go, done) = (scripts.path("go").display().to_string(), scripts.path("done").display().to_string());
+    let body = format!(
+        "( until [ -e {go} ]; do sleep 0.01; done; head -c 1000000 /dev/zero && echo well > {done} ) &\necho started"
+    );
+    let mut program = scripts.sh("writes", &body);
+    program.leaves = true;
+    let mut running = program.start(&[], &[]).await.expect("it starts");
+    let ended = running.wait().await;
+    assert_eq!((ended.how.clone(), ended.said.as_str()), (How::Exited(0), "started\n"));
+    assert!(!running.keeper.is_finished(), "it reads");
+    running.end();
+    fs::write(&go, "").expect("our folder");
+    until("all is written", || scripts.read("done") == "well\n").await;
+    until("its keeper is gone", || running.keeper.is_finished()).await;
+    scripts.until_gone().await;
+}
+
+#[tokio::test]
+async fn a_program_that_may_leave_something_is_ended_with_its_group_alone() {
+    let scripts = Scripts::new();
+    let mut running = starting_two(&scripts, "sleep 1002").start(&[], &[]).await.expect("it starts");
+    until("all three are there", || count(&scripts, "sleep") == 3).await;
+    running.end();
+    assert_eq!(running.wait().await.how, How::Ended);
+    until("its group is gone", || scripts.alive().len() == 1 && count(&scripts, "sleep") == 1).await;
+    end_what_was_left(&scripts);
+    scripts.until_gone().await;
 }
 
 #[tokio::test]

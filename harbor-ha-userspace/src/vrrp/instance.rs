@@ -32,6 +32,8 @@ pub(super) struct Instance {
     pub master_interval: Nanos,
     /// Who was last heard as master; ourselves when we are.
     pub master: Option<(Ipv4Addr, Priority)>,
+    /// The advert that counted last; `None` when there was none since FAULT, or since its group made it backup.
+    pub word: Option<Word>,
     /// Its timer ran out, and it waits for its fellows.
     pub wants: bool,
     /// The timer ran out so late that this host must have stood still: the master got one more interval.
@@ -46,6 +48,17 @@ pub(super) struct Instance {
     pub peers: Vec<Peer>,
     pub counters: Counters,
     pub rejects: Stats,
+}
+
+/// What an advert said, for the reason that is told when nobody is followed any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Word {
+    pub from: Ipv4Addr,
+    pub priority: Priority,
+    pub at: Nanos,
+    pub interval: Nanos,
+    /// Master_Down_Interval was counted from it.
+    pub followed: bool,
 }
 
 /// A sender of adverts.
@@ -106,6 +119,7 @@ impl Instance {
             health: Health::Well,
             master_interval: rules.protocol.interval(),
             master: None,
+            word: None,
             wants: false,
             graced: false,
             preempt_at: None,
@@ -124,6 +138,20 @@ impl Instance {
     /// Master_Down_Interval against the master that is followed.
     pub fn master_down(&self) -> Nanos {
         self.rules.protocol.master_down(self.priority, self.master_interval, self.rules.down_adverts)
+    }
+
+    /// Why nobody is followed at the end of Master_Down_Interval.
+    pub fn why_nobody(&self, now: Nanos) -> String {
+        let Some(word) = self.word else { return "nobody is master".to_owned() };
+        let down = self.rules.protocol.master_down(self.priority, word.interval, self.rules.down_adverts);
+        match word.priority {
+            Priority::RESIGN => format!("{} resigned", word.from),
+            // A weaker master that speaks is not followed, and the interval runs out all the same.
+            weaker if !word.followed && now.since(word.at) < down => {
+                format!("{} advertises priority {}, ours is {}", word.from, weaker.0, self.priority.0)
+            }
+            _ => format!("{} is silent", word.from),
+        }
     }
 
     /// The earliest of its timers.

@@ -151,6 +151,8 @@ impl Router {
             let instance = self.at(fellow);
             if instance.state == State::Master {
                 (instance.master_interval, instance.master) = (instance.rules.protocol.interval(), None);
+                // What it heard as master does not tell who follows it.
+                instance.word = None;
                 let down_at = now.after(instance.master_down());
                 instance.become_backup(now, fellow, down_at, "another instance of the group is backup", out);
             }
@@ -201,13 +203,8 @@ impl Router {
     fn timer_ran_out(&mut self, now: Nanos, id: InstanceId, out: &mut Actions) {
         let instance = self.at(id);
         instance.wants = true;
-        let why = match instance.master.take() {
-            Some((master, priority)) if priority < instance.priority => {
-                format!("{master} advertises priority {}, ours is {}", priority.0, instance.priority.0)
-            }
-            Some((master, _)) => format!("{master} is silent"),
-            None => "nobody is master".to_owned(),
-        };
+        instance.master = None;
+        let why = instance.why_nobody(now);
         if !self.take_over(now, id, &why, out) {
             let instance = self.at(id);
             instance.graced = false;
@@ -287,6 +284,7 @@ impl Router {
             };
             risen = true;
             (instance.master_interval, instance.master) = (instance.rules.protocol.interval(), None);
+            instance.word = None;
             let down_at = now.after(instance.master_down());
             let owner = instance.rules.priority.is_owner() && instance.rules.owns_at_once;
             if owner && fellows.len() == 1 {

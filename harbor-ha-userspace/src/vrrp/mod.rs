@@ -37,8 +37,8 @@ use harbor_ha_ebpf::units::{Nanos, Priority};
 
 pub use action::{Action, Actions, Event, Report, Subject, What};
 pub use input::{Heard, Input, Said};
-use instance::Instance;
 pub use instance::{Counters, Peer};
+use instance::{Instance, Word};
 use queue::Queue;
 pub use rules::{GroupId, InstanceId, Rules, TrackerId};
 pub use table::State;
@@ -171,7 +171,15 @@ impl Router {
             }
             Rank::Weaker | Rank::Resigned => Preempt::Never,
         };
-        match then(instance.state, rank, preempt) {
+        let then = then(instance.state, rank, preempt);
+        instance.word = Some(Word {
+            from: heard.from,
+            priority: theirs,
+            at,
+            interval: heard.advert.interval,
+            followed: matches!(then, Then::Follow | Then::Yield),
+        });
+        match then {
             Then::Ignore | Then::Discard => {}
             Then::Follow => {
                 instance.follow(heard);

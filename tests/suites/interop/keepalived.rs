@@ -46,7 +46,7 @@ impl Protocol {
     }
 }
 
-fn ours(lab: &Lab, side: Side, protocol: Protocol, priority: u8) {
+pub(super) fn ours(lab: &Lab, side: Side, protocol: Protocol, priority: u8) {
     let Protocol { version, interval_ms, password, .. } = protocol;
     let file = lab.node(side).home().join("vrrp.password");
     let auth = password.map_or(String::new(), |password| {

@@ -13,6 +13,7 @@ mod migration;
 mod multicast;
 mod router;
 mod seed;
+mod told;
 mod waits;
 
 use std::fs;

@@ -1,6 +1,7 @@
 //! The router form: many instances, met by a keepalived, by another router, and by what happens to a host.
 
 use std::fs;
+use std::process::Command;
 
 use anyhow::ensure;
 use harbor_ha_tests::lab::config::OBSERVE;
@@ -10,8 +11,8 @@ use harbor_ha_tests::lab::wire::{What, Wire};
 use harbor_ha_tests::lab::{Lab, Side, netns};
 use nix::sys::signal::Signal;
 
-use super::keepalived::{V2, addresses};
-use super::{LIMIT, on_a_network, requirements_met, secret, settled};
+use super::keepalived::{STRONG, V2, addresses, ours};
+use super::{LIMIT, on_a_network, requirements_met, secret, serves, settled, until};
 
 /// The address of the unicast instance, as the keepalived of the lab has it, and that of the multicast one.
 const FIRST: &str = "10.77.0.100/32";
@@ -176,6 +177,93 @@ fn an_address_that_was_there_before_us_stays_and_one_that_is_taken_away_comes_ba
         are(lab, Side::B, ["master", "master"]);
         router(lab, Side::A, [100, 100]);
         ours_is_off();
+    });
+}
+
+#[test]
+fn an_address_that_somebody_else_left_on_a_backup_is_told_and_stays() {
+    with_routers("an_address_that_somebody_else_left_on_a_backup_is_told_and_stays", |lab| {
+        let ip = |word: &str| {
+            let mut ip = netns::command(&lab.node(Side::A).netns(), "ip").unwrap();
+            assert!(ip.args(["address", word, FIRST, "dev", "eth0"]).status().unwrap().success());
+        };
+        // As a keepalived does that is killed.
+        ip("add");
+        router(lab, Side::B, [200, 200]);
+        are(lab, Side::B, ["master", "master"]);
+        router(lab, Side::A, [100, 100]);
+        let node = lab.node(Side::A);
+        let told = |wanted: &[String]| {
+            let waited = lab.wait(&format!("a tells of {wanted:?}"), LIMIT, || {
+                let status = node.status()?;
+                let found = &status.0["addresses"][0]["not_ours"];
+                ensure!(*found == serde_json::json!(wanted), "{found}");
+                ensure!(status.text("/instances/0/state") == "backup", "{}", status.0);
+                Ok(())
+            });
+            settled(lab, waited);
+        };
+        told(&[format!("{FIRST} dev eth0")]);
+        assert!(addresses(lab, Side::A).contains(FIRST), "it is not ours to take");
+        let log = fs::read_to_string(node.daemon_log()).unwrap();
+        let line = log.lines().find(|line| line.contains(&format!("`ip address del {FIRST} dev eth0`")));
+        assert!(line.is_some_and(|line| line.contains("ERROR")), "{log}");
+        let text = node.page("/").unwrap();
+        assert!(text.contains("HERE, NOT OURS"), "{text}");
+        let metrics = node.page("/metrics").unwrap();
+        assert!(metrics.contains("harbor_ha_addresses_not_ours{virtual_router=\"first\"} 1"), "{metrics}");
+        ip("del");
+        told(&[]);
+        are(lab, Side::A, ["backup", "backup"]);
+    });
+}
+
+/// What keepalived takes for reload, dump, statistics, JSON and an end of the counting.
+fn signals() -> [i32; 5] {
+    [libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2, libc::SIGRTMIN() + 2, libc::SIGRTMAX() - 1]
+}
+
+/// Sends each of them to the daemon of a; what it says of itself before and after.
+fn signalled(lab: &Lab) -> [Status; 2] {
+    let node = lab.node(Side::A);
+    let (before, daemons) = (node.status().unwrap(), node.daemons());
+    let [pid] = daemons.as_slice() else { panic!("{daemons:?}") };
+    for signal in signals() {
+        let line = format!("kill -{signal} {pid}");
+        assert!(Command::new("sh").args(["-c", &line]).status().unwrap().success(), "{line}");
+    }
+    let waited = lab.wait("each is in the log", LIMIT, || {
+        ensure!(node.daemons() == daemons, "it is gone");
+        let log = fs::read_to_string(node.daemon_log())?;
+        let said = log.lines().filter(|line| line.contains("nothing is done: ")).count();
+        ensure!(said == signals().len(), "{said}");
+        Ok(())
+    });
+    settled(lab, waited);
+    [before, node.status().unwrap()]
+}
+
+#[test]
+fn signals_that_mean_something_to_keepalived_change_nothing_in_a_router() {
+    with_routers("signals_that_mean_something_to_keepalived_change_nothing_in_a_router", |lab| {
+        router(lab, Side::A, [100, 100]);
+        are(lab, Side::A, ["master", "master"]);
+        let states = signalled(lab)
+            .map(|status| ["state", "since_ns", "priority"].map(|key| status.0["instances"][0][key].clone()));
+        assert_eq!(states[0], states[1]);
+        let status = are(lab, Side::A, ["master", "master"]);
+        assert_eq!(status.number("/instances/0/counters/priority_zero_sent"), Some(0), "{}", status.0);
+    });
+}
+
+#[test]
+fn signals_that_mean_something_to_keepalived_change_nothing_in_a_pair() {
+    with_routers("signals_that_mean_something_to_keepalived_change_nothing_in_a_pair", |lab| {
+        ours(lab, Side::A, V2, STRONG);
+        until(lab, Side::A, "it serves", serves);
+        let states = signalled(lab).map(|status| (status.text("/role").to_owned(), status.text("/why").to_owned()));
+        assert_eq!(states[0], states[1]);
+        assert!(serves(&lab.node(Side::A).status().unwrap()));
     });
 }
 

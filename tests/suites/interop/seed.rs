@@ -13,6 +13,7 @@ use harbor_ha_tests::lab::state::VIP;
 use harbor_ha_tests::lab::wire::{What, Wire};
 use harbor_ha_tests::lab::{Lab, Options, Side, clock, netns, residue};
 use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use super::keepalived::has_vip;
 use super::waits::{advert_of, adverts_since, is, seen};
@@ -124,6 +125,62 @@ fn the_imported_files_behave_as_they_were_meant_to() {
         called_last(lab, Side::B, "STOP");
         assert_eq!(calls(lab, Side::A), ["BACKUP", "MASTER", "BACKUP", "MASTER"]);
         assert_eq!(calls(lab, Side::B), ["BACKUP", "MASTER", "STOP"]);
+    });
+}
+
+/// What the script of a started last.
+fn left(lab: &Lab) -> Option<Pid> {
+    let etc = Dropin::on(lab.node(Side::A)).etc().unwrap();
+    Some(Pid::from_raw(fs::read_to_string(etc.join("left")).ok()?.trim().parse().ok()?))
+}
+
+/// A `notify_master` that starts a service, as those with `pg_ctl start` do.
+#[test]
+fn what_a_notify_script_leaves_lives_on_in_an_imported_file_and_is_ended_where_the_file_does_not_say_so() {
+    let test = "what_a_notify_script_leaves_lives_on_in_an_imported_file_and_is_ended_where_the_file_does_not_say_so";
+    if !requirements_met(test, &["unshare", "setsid"]) {
+        return;
+    }
+    on_a_network(|lab| {
+        const SERVICE: &str =
+            "[ \"$1\" != MASTER ] || { setsid sleep 100000 & echo $! > /etc/keepalived/left; }\nexit 0\n";
+        let etc = furnish(lab, Side::A, &seed(lab, Side::A), SERVICE);
+        let file = import(lab, Side::A, &[]);
+        let dropin = Dropin::on(lab.node(Side::A));
+        let done = |what: &str, [ok, failed]: [u64; 2]| {
+            let waited = lab.wait(what, LIMIT, || {
+                let status = dropin.status()?;
+                let found = ["/outside/scripts_ok", "/outside/scripts_failed"].map(|at| status.number(at));
+                ensure!(found == [Some(ok), Some(failed)], "{found:?}");
+                Ok(())
+            });
+            settled(lab, waited);
+        };
+        let ended = || {
+            dropin.terminate().unwrap();
+            settled(lab, lab.wait("the daemon has ended", LIMIT, || dropin.ended()));
+        };
+        let lives = |pid: Pid| kill(pid, None).is_ok();
+        dropin.start_on(file.as_ref()).unwrap();
+        is(lab, dropin, State::Master);
+        done("both scripts are done", [2, 0]);
+        let service = left(lab).expect("it was started");
+        assert!(lives(service));
+        ended();
+        assert!(lives(service), "it outlives the daemon too");
+        kill(service, Signal::SIGKILL).unwrap();
+
+        // As in a file of one's own.
+        let toml = etc.join("harbor-ha.toml");
+        let text = fs::read_to_string(&toml).unwrap();
+        assert!(text.contains("leave_background = true\n"), "{text}");
+        fs::write(&toml, text.replace("leave_background = true\n", "")).unwrap();
+        dropin.start_on(file.as_ref()).unwrap();
+        is(lab, dropin, State::Master);
+        done("that it left something is no success", [1, 1]);
+        let other = left(lab).expect("it was started");
+        assert!(other != service && !lives(other));
+        ended();
     });
 }
 

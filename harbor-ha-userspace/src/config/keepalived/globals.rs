@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::draft::{self, Table};
 use super::judge::{Judge, fits, run};
 use super::tree::Node;
-use super::verdict::Kind;
+use super::verdict::{Kind, Place};
 use crate::config::router::shared;
 use crate::config::settings::VrrpVersion;
 use crate::config::values;
@@ -21,6 +21,8 @@ pub(super) struct Globals {
     pub(super) priority_changes: bool,
     /// `vrrp_min_garp`.
     pub(super) one_announcement: bool,
+    /// Where the pipe is that keepalived shares with its other parts: by our key.
+    shared_fifo: Vec<(&'static str, Place)>,
 }
 
 impl Default for Globals {
@@ -32,11 +34,13 @@ impl Default for Globals {
             rfc9568: false,
             priority_changes: false,
             one_announcement: false,
+            shared_fifo: Vec::new(),
         }
     }
 }
 
 pub(super) const HOUR: Duration = Duration::from_secs(3600);
+const ONE_PIPE: &str = "there is one pipe, and vrrp_notify_fifo has it; let its reader serve both";
 const EACH: &str = "of each instance that does not say otherwise";
 
 /// What is judged below.
@@ -345,7 +349,14 @@ impl Judge<'_> {
             _ => ("command", true),
         };
         if table.get(key).is_some() && !own {
-            return self.refused(node, "there is one pipe, and vrrp_notify_fifo has it; let its reader serve both");
+            return self.refused(node, ONE_PIPE);
+        }
+        if own {
+            for (_, place) in self.globals.shared_fifo.extract_if(.., |(known, _)| *known == key) {
+                self.ledger.replace(place, Kind::NotSupported, ONE_PIPE);
+            }
+        } else {
+            self.globals.shared_fifo.push((key, node.place));
         }
         let account = match Self::account(node.word(2), node.word(3)) {
             Ok(account) => account,

@@ -18,6 +18,12 @@ pub(super) const OWN: [&str; 8] = [
     "smtp_alert",
 ];
 
+/// What becomes of a script of keepalived's, which runs each at once and looks after none.
+const QUEUE: &str = "one at a time: a state that a newer one overtakes is skipped; ended after 1 h (notify.timeout) and at the \
+                     daemon's end; what it left in the background lives on (notify.leave_background)";
+const STOP: &str = "one at a time; ended 5 s after the daemon was asked to end; what it left in the background lives on \
+                    (notify.leave_background)";
+
 impl Judge<'_> {
     /// One statement of [`OWN`].
     pub(super) fn notify(&mut self, node: &Node, table: &mut Table) {
@@ -65,10 +71,15 @@ impl Judge<'_> {
             );
         }
         table.set(key, rendered);
-        match note {
-            Some(note) => self.changed(node, format!("notify.{key}; {note}")),
-            None => self.carried(node, &format!("notify.{key}, with a queue and a time limit of 30 s")),
+        // As near to keepalived as there is: it has no limit, and ends nothing that a script leaves.
+        for (key, value) in [("timeout", "\"1h\""), ("leave_background", "true")] {
+            // Below the scripts.
+            table.remove(key);
+            table.set(key, value.to_owned());
         }
+        let note = note.map_or_else(String::new, |note| format!("; {note}"));
+        let truths = if key == "stop" { STOP } else { QUEUE };
+        self.changed(node, format!("notify.{key}{note}; {truths}"));
     }
 
     pub(super) fn group(&mut self, node: &Node) {

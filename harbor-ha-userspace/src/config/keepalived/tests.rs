@@ -214,6 +214,13 @@ fn addresses_keep_what_they_say_and_lose_what_there_is_not() {
     let many: String = (1..=21).map(|n| format!("10.1.0.{n}\n")).collect();
     let text = instance("").replace("10.0.0.5", &many);
     judged(&text, "10.1.0.21", Kind::NotSupported, "moved to excluded_vips");
+    judged(
+        &text,
+        "virtual_ipaddress",
+        Kind::NotSupported,
+        "more than 20 addresses in one instance both would be master",
+    );
+    assert!(verdict(&text, "virtual_ipaddress").trap);
     let settings = router(&text);
     assert_eq!((settings.instances[0].vips.len(), settings.instances[0].excluded_vips.len()), (20, 1));
 }
@@ -292,7 +299,23 @@ fn notify_scripts_have_their_arguments_and_their_users() {
     assert_eq!(master.words, ["/s.sh", " a  b", "A"]);
     assert_eq!(master.user.unwrap().to_string(), "root:wheel");
     assert!(notify.all.is_some() && notify.lower_priority.is_some() && notify.stop.is_none());
+    assert!(notify.leave_background, "keepalived ends nothing");
+    assert_eq!(notify.timeout, std::time::Duration::from_secs(3600));
+    for truth in ["one at a time", "overtakes is skipped", "ended after 1 h", "in the background lives on"] {
+        judged(&text, "notify_master", Kind::Changed, truth);
+    }
     judged(&text, "notify_stop", Kind::NotSupported, "names no program by an absolute path");
+}
+
+#[test]
+fn of_two_pipes_vrrps_own_is_kept_and_the_other_one_is_told_as_lost() {
+    let [shared, own] = ["notify_fifo /run/all\n", "vrrp_notify_fifo /run/vrrp\n"];
+    for pair in [[shared, own], [own, shared]] {
+        let text = format!("global_defs {{\n{}}}\n{}", pair.concat(), instance(""));
+        assert_eq!(router(&text).router.fifo.unwrap().path, Path::new("/run/vrrp"));
+        judged(&text, "notify_fifo /run/all", Kind::NotSupported, "there is one pipe");
+        judged(&text, "vrrp_notify_fifo", Kind::Carried, "router.fifo");
+    }
 }
 
 #[test]

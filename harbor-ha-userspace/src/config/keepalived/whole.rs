@@ -64,6 +64,13 @@ impl Judge<'_> {
                 );
                 self.ledger.note(vip.place, &vip.address.to_string(), Kind::NotSupported, why);
             }
+            let place = node.last("virtual_ipaddress").map_or(node.place, |list| list.place);
+            let why = format!(
+                "has more than {MOST_VIPS} addresses, and harbor-ha hears no advert of so many: beside a keepalived with more \
+                 than {MOST_VIPS} addresses in one instance both would be master; first move the rest to \
+                 virtual_ipaddress_excluded on all nodes"
+            );
+            self.ledger.trap(place, "virtual_ipaddress", Kind::NotSupported, why);
             let rest = it.vips.split_off(MOST_VIPS);
             it.excluded.splice(0..0, rest);
         }

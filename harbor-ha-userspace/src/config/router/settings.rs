@@ -233,6 +233,8 @@ pub struct Notify {
     pub lower_priority: Option<Run>,
     /// Limit of each.
     pub timeout: Duration,
+    /// What they leave in the background lives on; else it is ended with them.
+    pub leave_background: bool,
     /// A mail for each change of state; there is a [`Mail`] then.
     pub mail: bool,
     /// A line in the FIFO for each change of the priority.

@@ -230,6 +230,7 @@ pub(in crate::config) fn notify(section: &Section<'_>, known: Option<&Known>) ->
     let (master, backup, fault, stop) = (run("master"), run("backup"), run("fault"), run("stop"));
     let (all, lower_priority) = (run("all"), run("lower_priority"));
     let timeout = section.or("timeout", 30 * SECOND, |value| duration(value, Duration::from_millis(100)..=HOUR));
+    let leave_background = section.or("leave_background", false, boolean);
     let mail = section.optional("mail", boolean);
     let priority_changes = section.or("priority_changes", false, boolean);
     if mail == Some(Some(true)) && known.is_some_and(|known| known.mail.is_none()) {
@@ -245,6 +246,7 @@ pub(in crate::config) fn notify(section: &Section<'_>, known: Option<&Known>) ->
         all: all?,
         lower_priority: lower_priority?,
         timeout: timeout?,
+        leave_background: leave_background?,
         mail: mail?,
         priority_changes: priority_changes?,
     })

@@ -12,6 +12,9 @@
 //! | putting up | also what is ours | what is ours | takes that off, and nothing else |
 //! | taking off | what others put there | what was ours | finds nothing to take off |
 //!
+//! One that is there while its instance is not master, and is not ours, stays too; but it is told, as it is on two nodes
+//! then. A daemon that was killed and in whose place we are leaves such addresses.
+//!
 //! What somebody puts up between the look and our own try, a moment later, the kernel shows us: it is struck off the
 //! record. Only a kill in that very moment, or the same address put up by hand after a kill and before the next run,
 //! is taken for ours.
@@ -104,6 +107,7 @@ impl Clerk {
     /// Does what is wanted until the desk is closed and all is done.
     pub async fn serve(mut self) {
         let mut done = vec![Want::default(); self.spots.len()];
+        let mut astray = vec![Vec::new(); self.spots.len()];
         let (mut refused, mut unwritten) = (Repeated::new(LOOK * 60), Repeated::new(LOOK * 60));
         loop {
             let wants = self.desk.wants();
@@ -116,7 +120,7 @@ impl Clerk {
                     return;
                 }
                 if tokio::time::timeout(LOOK, self.desk.bell.notified()).await.is_err() {
-                    self.look(&done).await;
+                    self.look(&done, &mut astray).await;
                     self.save(&mut unwritten);
                 }
                 continue;
@@ -240,26 +244,43 @@ impl Clerk {
         }
     }
 
-    /// Somebody may have taken addresses away.
-    async fn look(&mut self, done: &[Want]) {
+    /// Somebody may have taken addresses away, or put some up. `astray`: what was last told of each instance.
+    async fn look(&mut self, done: &[Want], astray: &mut [Vec<String>]) {
+        let mut found = Vec::new();
         for number in 0..self.interfaces.len() {
-            let here = |index: usize| self.spots[index].iter().any(|spot| spot.interface == number);
-            let up: Vec<usize> = (0..done.len()).filter(|&index| done[index].up && here(index)).collect();
-            if up.is_empty() {
-                continue;
-            }
-            let Ok(found) = self.found(number).await else { continue };
-            for index in up {
-                let gone = |spot: &&Spot| spot.interface == number && !found.contains(&spot.vip());
+            found.push(self.found(number).await.ok());
+        }
+        for ((index, spots), told) in self.spots.iter().enumerate().zip(astray) {
+            let instance = InstanceId(index as u16);
+            // An interface that does not answer tells nothing.
+            let answers = spots.iter().filter_map(|spot| Some((spot, found[spot.interface].as_ref()?)));
+            let mut others = Vec::new();
+            if done[index].up {
                 let mut is_gone = false;
-                for spot in self.spots[index].iter().filter(gone) {
-                    is_gone = true;
-                    // Whoever puts it up again has it.
-                    self.record.strike(self.interfaces[number].name(), spot.vip());
+                for (spot, found) in answers {
+                    if !found.contains(&spot.vip()) {
+                        is_gone = true;
+                        // Whoever puts it up again has it.
+                        self.record.strike(self.interfaces[spot.interface].name(), spot.vip());
+                    }
                 }
                 if is_gone {
-                    self.teller.tell(Message::Gone(InstanceId(index as u16)));
+                    self.teller.tell(Message::Gone(instance));
                 }
+            } else if spots.iter().any(|spot| found[spot.interface].is_none()) {
+                continue;
+            } else {
+                for (spot, found) in answers.filter(|(spot, _)| !self.is_wanted(spot, done)) {
+                    let name = self.interfaces[spot.interface].name();
+                    let is_there = |it: &Vip| it.address == spot.place.address && !self.record.has(name, *it);
+                    // As `ip address del` takes it.
+                    let shown = |it: &Vip| format!("{}/{} dev {name}", it.address, it.prefix);
+                    others.extend(found.iter().filter(|it| is_there(it)).map(shown));
+                }
+            }
+            if *told != others {
+                told.clone_from(&others);
+                self.teller.tell(Message::NotOurs(instance, others));
             }
         }
     }

@@ -2,6 +2,7 @@
 //! that could wait for somebody.
 //!
 //! The order of a turn is the promise of `vrrp`: every packet that has arrived is brought before a timer runs.
+// size: the turn of one thread, and what each of its steps does
 
 use std::collections::HashMap;
 use std::io;
@@ -84,6 +85,8 @@ pub(super) struct Engine {
     pub places: Vec<Place>,
     pub speakers: Vec<Speaker>,
     pub up: Vec<Up>,
+    /// By instance: its addresses that are here and not by us, as `ADDRESS dev INTERFACE`.
+    pub not_ours: Vec<Vec<String>>,
     pub about: About,
     pub others: Others,
     desk: Arc<Desk>,
@@ -118,6 +121,7 @@ impl Engine {
             router,
             places,
             up: vec![Up::default(); speakers.len()],
+            not_ours: vec![Vec::new(); speakers.len()],
             speakers,
             about,
             others,
@@ -185,10 +189,28 @@ impl Engine {
                     self.garp(instance, count);
                 }
             }
+            Message::NotOurs(instance, addresses) => self.not_ours(instance, addresses),
             // A client that left does not want it.
             Message::Status(answer) => drop(answer.send(status::status(self))),
             Message::Stop => {}
         }
+    }
+
+    fn not_ours(&mut self, instance: InstanceId, addresses: Vec<String>) {
+        let name = &self.speakers[usize::from(instance.0)].name;
+        let known = &mut self.not_ours[usize::from(instance.0)];
+        if !addresses.is_empty() {
+            tracing::error!(
+                instance = name,
+                "this node is not master and has {}, which somebody else put there, so it stays, and two nodes may have \
+                 it: if nobody here needs it, `ip address del {}`",
+                addresses.join(", "),
+                addresses.join("`, `ip address del ")
+            );
+        } else if self.router.state(instance) != crate::vrrp::State::Master {
+            tracing::info!(instance = name, "no address of it is here any more");
+        }
+        *known = addresses;
     }
 
     fn feed(&mut self, now: Nanos, input: Input) {

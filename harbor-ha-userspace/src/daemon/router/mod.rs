@@ -45,6 +45,8 @@ enum Message {
     },
     /// Somebody took addresses away.
     Gone(InstanceId),
+    /// Addresses of an instance that is not master, which others put there; none any more when empty.
+    NotOurs(InstanceId, Vec<String>),
     /// How is it?
     Status(oneshot::Sender<Status>),
     /// End.

@@ -25,6 +25,7 @@ use crate::config::router::settings::Settings;
 use crate::daemon::build::{BuildError, lock};
 use crate::daemon::control::{self, Ask, Request};
 use crate::daemon::outside::{LAST_SCRIPTS, Outside, Wants};
+use crate::daemon::signals;
 use crate::kernel::probe::{self, Capability};
 use crate::net::garp::Garp;
 use crate::net::netlink::Interface;
@@ -48,6 +49,7 @@ const HANGS: Nanos = Nanos::from_secs(10);
 ///
 /// [`BuildError`]: it did not start, and changed nothing; or, [`BuildError::Lost`], it cannot go on.
 pub async fn run(settings: Settings) -> Result<(), BuildError> {
+    signals::catch();
     let router = &settings.router;
     let missing = capabilities();
     if !missing.is_empty() {

@@ -7,7 +7,7 @@ use crate::observe::status::rejects;
 
 /// How the engine is.
 pub(super) fn status(engine: &Engine) -> Status {
-    let addresses = engine.speakers.iter().zip(&engine.up);
+    let addresses = engine.speakers.iter().zip(engine.up.iter().zip(&engine.not_ours));
     let interface = |place: &super::engine::Place| Interface {
         name: place.name.clone(),
         strangers: place.strangers,
@@ -19,7 +19,13 @@ pub(super) fn status(engine: &Engine) -> Status {
         now_ns: clock::now().0,
         unix_ns: clock::wall_ns(),
         router: engine.router.snapshot(),
-        addresses: addresses.map(|(speaker, up)| Addresses { instance: speaker.name.clone(), up: up.is_up }).collect(),
+        addresses: addresses
+            .map(|(speaker, (up, not_ours))| Addresses {
+                instance: speaker.name.clone(),
+                up: up.is_up,
+                not_ours: not_ours.clone(),
+            })
+            .collect(),
         interfaces: engine.places.iter().map(interface).collect(),
         outside: (engine.others.counts)(),
     }

@@ -65,6 +65,11 @@ fn states(families: &mut Families<'_>, status: &Status) -> fmt::Result {
         "Whether the virtual addresses are on this node's interface.",
         status.addresses.iter().map(|it| ([(NAME, it.instance.clone())], u32::from(it.up))),
     )?;
+    families.gauge(
+        "addresses_not_ours",
+        "How many of its virtual addresses somebody else put on this node, which is not their master.",
+        status.addresses.iter().map(|it| ([(NAME, it.instance.clone())], it.not_ours.len() as u32)),
+    )?;
     let count = |of| per_instance(all, of);
     families.counter(
         "became_master",

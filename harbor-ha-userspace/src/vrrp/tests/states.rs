@@ -232,3 +232,65 @@ fn however_many_send_few_are_remembered() {
     assert_eq!(peers.len(), 16);
     assert!(peers.iter().all(|peer| peer.address.octets()[3] >= 184));
 }
+
+/// What is told of the last change.
+fn why(node: &Node) -> String {
+    node.router.snapshot().instances[0].why.clone()
+}
+
+#[test]
+fn a_weaker_master_that_lives_is_the_reason_to_take_over_from_it() {
+    let mut node = Node::in_state(State::Backup, instance(v3(100), 100));
+    while node.state() == State::Backup {
+        node.hear(BELOW, 10);
+        node.pass(ms(1000));
+    }
+    assert_eq!(why(&node), "10.0.0.4 advertises priority 10, ours is 100");
+}
+
+#[test]
+fn a_weaker_master_that_was_borne_with_and_dies_is_silent() {
+    let rules = InstanceRules { preempt: false, ..instance(v3(100), 100) };
+    let mut node = Node::in_state(State::Backup, rules);
+    for _ in 0..10 {
+        node.hear(BELOW, 10);
+        node.pass(ms(1000));
+    }
+    assert_eq!(node.state(), State::Backup);
+    node.pass(ms(4000));
+    assert_eq!((node.state(), why(&node).as_str()), (State::Master, "10.0.0.4 is silent"));
+}
+
+#[test]
+fn a_master_whose_priority_sank_is_not_called_silent_while_it_speaks() {
+    let mut node = Node::in_state(State::Backup, instance(v3(100), 100));
+    node.hear(BELOW, 200);
+    while node.state() == State::Backup {
+        node.pass(ms(1000));
+        node.hear(BELOW, 50);
+    }
+    assert_eq!(why(&node), "10.0.0.4 advertises priority 50, ours is 100");
+}
+
+#[test]
+fn the_reason_names_who_is_gone() {
+    let start = || Node::in_state(State::Backup, instance(v3(100), 100));
+    let mut node = start();
+    node.hear(BELOW, 200);
+    node.pass(ms(4000));
+    assert_eq!((node.state(), why(&node).as_str()), (State::Master, "10.0.0.4 is silent"));
+    let mut node = start();
+    node.hear(BELOW, 200);
+    node.hear(BELOW, 0);
+    node.pass(ms(1000));
+    assert_eq!((node.state(), why(&node).as_str()), (State::Master, "10.0.0.4 resigned"));
+    let mut node = start();
+    node.pass(ms(4000));
+    assert_eq!((node.state(), why(&node).as_str()), (State::Master, "nobody is master"));
+    // A weaker one that would be taken over from, and died before.
+    let mut node = start();
+    node.pass(ms(3000));
+    node.hear(BELOW, 10);
+    node.pass(ms(1000));
+    assert_eq!(why(&node), "10.0.0.4 advertises priority 10, ours is 100");
+}

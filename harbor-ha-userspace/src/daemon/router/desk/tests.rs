@@ -61,6 +61,10 @@ struct Run {
     told: mpsc::Receiver<Message>,
     up: [bool; 2],
     gone: usize,
+    /// What was told last of addresses that others put there.
+    not_ours: [Vec<String>; 2],
+    /// How often.
+    told_of_others: usize,
 }
 
 impl Run {
@@ -81,7 +85,16 @@ impl Run {
         };
         let spots = OURS.iter().map(|list| list.iter().map(spot).collect()).collect();
         let clerk = Clerk { desk: Arc::clone(&desk), interfaces: vec![interface], spots, record, teller };
-        Self { runtime, desk, clerk: Box::pin(clerk.serve()), told, up: [false; 2], gone: 0 }
+        Self {
+            runtime,
+            desk,
+            clerk: Box::pin(clerk.serve()),
+            told,
+            up: [false; 2],
+            gone: 0,
+            not_ours: Default::default(),
+            told_of_others: 0,
+        }
     }
 
     fn want(&mut self, up: [bool; 2]) {
@@ -95,6 +108,8 @@ impl Run {
     fn go(&mut self, awaits: usize) -> bool {
         let (mut done, mut passed) = (0, 0);
         let (clerk, told, gone) = (&mut self.clerk, &self.told, &mut self.gone);
+        let (not_ours, before) = (&mut self.not_ours, self.told_of_others);
+        let others = &mut self.told_of_others;
         self.runtime.block_on(std::future::poll_fn(|context| {
             if passed == awaits {
                 return Poll::Ready(());
@@ -105,10 +120,14 @@ impl Run {
                 match message {
                     Message::Addresses { .. } => done += 1,
                     Message::Gone(_) => *gone += 1,
+                    Message::NotOurs(instance, list) => {
+                        *others += 1;
+                        not_ours[usize::from(instance.0)] = list;
+                    }
                     Message::Tracked(..) | Message::Status(_) | Message::Stop => unreachable!(),
                 }
             }
-            if ended || done == OURS.len() || *gone > 0 { Poll::Ready(()) } else { Poll::Pending }
+            if ended || done == OURS.len() || *gone > 0 || *others > before { Poll::Ready(()) } else { Poll::Pending }
         }));
         done == OURS.len()
     }
@@ -209,5 +228,34 @@ fn one_that_was_taken_away_and_put_up_by_another_is_no_longer_ours() {
         assert!(found().contains(&vip("10.0.0.1/32")));
         drop(Run::start(folder));
         assert_eq!(found(), vips(&["10.0.0.2/24", "10.0.0.4/32"]));
+    });
+}
+
+#[test]
+fn what_others_put_up_is_told_while_we_are_not_master_and_no_longer_than_that() {
+    in_a_namespace(|folder| {
+        for theirs in THEIRS {
+            ip(&format!("address add {theirs} dev lo"));
+        }
+        let mut run = Run::start(folder);
+        run.go(usize::MAX);
+        // Also with another prefix: it is answered for all the same.
+        assert_eq!(run.not_ours, [vec!["10.0.0.1/32 dev lo".to_owned(), "10.0.0.2/24 dev lo".to_owned()], vec![]]);
+        ip("address del 10.0.0.2/24 dev lo");
+        run.go(usize::MAX);
+        assert_eq!(run.not_ours[0], ["10.0.0.1/32 dev lo"]);
+        // What the other instance put up is ours, and master has whatever is there.
+        run.reach([false, true]);
+        ip("address add 10.0.0.2/32 dev lo");
+        run.go(usize::MAX);
+        assert_eq!(run.not_ours[0], ["10.0.0.1/32 dev lo", "10.0.0.2/32 dev lo"]);
+        run.reach([true, true]);
+        run.go(usize::MAX);
+        assert_eq!(run.not_ours, [vec![], vec![]] as [Vec<String>; 2]);
+        run.reach([false, false]);
+        run.go(usize::MAX);
+        assert_eq!(run.not_ours[0], ["10.0.0.1/32 dev lo", "10.0.0.2/32 dev lo"]);
+        assert_eq!(run.told_of_others, 5);
+        assert_eq!(found(), vips(&["10.0.0.1/32", "10.0.0.2/32"]), "nothing of theirs is touched");
     });
 }

@@ -77,7 +77,7 @@ fn status() -> RouterStatus {
         now_ns: NOW.after(Nanos::from_secs(5)).0,
         unix_ns: 1_700_000_000_000_000_000,
         router: router.snapshot(),
-        addresses: vec![Addresses { instance: "VI_1".to_owned(), up: true }],
+        addresses: vec![Addresses { instance: "VI_1".to_owned(), up: true, not_ours: Vec::new() }],
         interfaces: vec![Interface { name: "eth0".to_owned(), strangers: 3, rejects: Vec::new(), garp_sent: 10 }],
         outside: Outside {
             facts: vec![Facts { tracker: "load".to_owned(), facts: 7, failed: 2 }],
@@ -104,6 +104,7 @@ fn each_instance_has_its_own_series_and_what_never_happened_is_zero() {
         ("harbor_ha_adverts_rejected_total{reason=\"ttl\",virtual_router=\"VI_1\"}", 0.0),
         ("harbor_ha_peer_advert_age_seconds{peer=\"10.0.0.2\",virtual_router=\"VI_1\"}", 5.0),
         ("harbor_ha_address_held{virtual_router=\"VI_1\"}", 1.0),
+        ("harbor_ha_addresses_not_ours{virtual_router=\"VI_1\"}", 0.0),
         ("harbor_ha_tracker_well{tracker=\"load\",virtual_router=\"VI_1\"}", 0.0),
         ("harbor_ha_tracker_well{tracker=\"check\",virtual_router=\"VI_1\"}", 1.0),
         ("harbor_ha_tracker_adds{tracker=\"load\",virtual_router=\"VI_1\"}", -20.0),
