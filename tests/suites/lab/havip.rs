@@ -257,8 +257,12 @@ fn a_takeover_waits_for_no_answer_of_the_cloud() {
     let answered = |side| lab.node(side).status().unwrap().number("/cloud/calls/look/ok");
     let before = answered(Side::B);
     lab.inject(Fault::Node, Side::A).unwrap();
-    lab.undo(Fault::Node, Side::A).unwrap();
-    lab.wait_serving(Side::B, SOON).unwrap();
+    lab.wait("b serves", SOON, || {
+        let status = lab.node(Side::B).living_status()?;
+        ensure!(status.is_primary(), "{}", status.summary());
+        Ok(())
+    })
+    .unwrap();
     // Every call hangs, for longer than all this took.
     assert_eq!(answered(Side::B), before);
     assert_eq!(lab.node(Side::B).status().unwrap().number("/cloud/calls/look/failed").unwrap_or(0), 0);
