@@ -50,7 +50,7 @@ impl From<Step> for What {
 pub enum Outcome {
     /// It is begun; a line of its end follows, unless the daemon died.
     Begun,
-    /// The service accepted it.
+    /// The service accepted it; of a stop: the instance is stopped.
     Done,
     /// It was so already.
     WasSo,

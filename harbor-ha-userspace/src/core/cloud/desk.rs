@@ -49,14 +49,39 @@ pub struct Desk {
     withheld: Option<(Nanos, Discriminant<Refusal>)>,
     /// When fencing is thought of next.
     think_at: Nanos,
-    /// The peer is being bound.
-    associating: bool,
-    associate_at: Nanos,
+    /// Of the peer's binding.
+    giving_back: Errand,
     /// The last look has shown that this node's own instance is not bound.
     unbound: bool,
-    /// It is being bound.
-    binding: bool,
-    bind_at: Nanos,
+    /// Of this node's own binding.
+    binding: Errand,
+}
+
+/// One call at a time, and the next one not before [`RETRY`] is over.
+#[derive(Clone, Copy, Debug)]
+struct Errand {
+    under_way: bool,
+    not_before: Nanos,
+}
+
+impl Errand {
+    const NONE: Self = Self { under_way: false, not_before: Nanos(0) };
+
+    /// Whether it begins now. If it is too early, `think_at` is no later than when it may.
+    fn begins(&mut self, now: Nanos, think_at: &mut Nanos) -> bool {
+        if self.under_way {
+            return false;
+        }
+        self.under_way = now >= self.not_before;
+        if !self.under_way {
+            *think_at = (*think_at).min(self.not_before);
+        }
+        self.under_way
+    }
+
+    const fn ended(&mut self, now: Nanos) {
+        *self = Self { under_way: false, not_before: now.after(RETRY) };
+    }
 }
 
 impl Desk {
@@ -78,11 +103,9 @@ impl Desk {
             closed: None,
             withheld: None,
             think_at: Nanos(u64::MAX),
-            associating: false,
-            associate_at: Nanos(0),
+            giving_back: Errand::NONE,
             unbound: false,
-            binding: false,
-            bind_at: Nanos(0),
+            binding: Errand::NONE,
         }
     }
 
@@ -139,17 +162,15 @@ impl Desk {
     /// A step has ended; `carried_out`: the service did it, or may have.
     pub fn step_ended(&mut self, now: Nanos, step: Step, carried_out: bool) {
         self.fence.ended(step, carried_out);
-        if step == Step::Associate {
-            self.associating = false;
-            self.associate_at = now.after(RETRY);
-            self.think_at = self.think_at.min(now);
+        match step {
+            Step::Associate => self.giving_back.ended(now),
+            Step::BindOwn => {
+                self.unbound &= !carried_out;
+                self.binding.ended(now);
+            }
+            Step::Unassociate | Step::Stop => return,
         }
-        if step == Step::BindOwn {
-            self.binding = false;
-            self.unbound &= !carried_out;
-            self.bind_at = now.after(RETRY);
-            self.think_at = self.think_at.min(now);
-        }
+        self.think_at = self.think_at.min(now);
     }
 
     /// Every step of an order has ended; `well`: each as it should.
@@ -163,15 +184,8 @@ impl Desk {
 
     fn give_back(&mut self, now: Nanos) -> Option<Do> {
         let told = self.told;
-        if self.associating || !told.rightful || !told.peer_follows || told.paused || self.fence.rejoined().is_none() {
-            return None;
-        }
-        if now < self.associate_at {
-            self.think_at = self.think_at.min(self.associate_at);
-            return None;
-        }
-        self.associating = true;
-        Some(Do::Associate)
+        let wanted = told.rightful && told.peer_follows && !told.paused && self.fence.rejoined().is_some();
+        (wanted && self.giving_back.begins(now, &mut self.think_at)).then_some(Do::Associate)
     }
 
     /// A node that serves and is not bound can be reached by nobody: the peer that fenced it is gone, or gave the binding
@@ -179,15 +193,7 @@ impl Desk {
     fn bind_own(&mut self, now: Nanos) -> Option<Do> {
         let told = self.told;
         let wanted = self.unbound && told.rightful && !told.paused && self.fence.takes_bindings();
-        if self.binding || !wanted {
-            return None;
-        }
-        if now < self.bind_at {
-            self.think_at = self.think_at.min(self.bind_at);
-            return None;
-        }
-        self.binding = true;
-        Some(Do::BindOwn)
+        (wanted && self.binding.begins(now, &mut self.think_at)).then_some(Do::BindOwn)
     }
 
     fn take(&mut self, now: Nanos) -> Option<Do> {

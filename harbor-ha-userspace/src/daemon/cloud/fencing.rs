@@ -2,7 +2,6 @@
 //! be written down is not done.
 
 use std::net::Ipv4Addr;
-
 use std::time::Duration;
 
 use harbor_ha_ebpf::units::Nanos;
@@ -52,7 +51,7 @@ impl Go {
 /// How a step ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Ended {
-    /// The service accepted it.
+    /// The service accepted it; of a stop: it is stopped.
     Done,
     /// It was so already, or need not be.
     WasSo(&'static str),
