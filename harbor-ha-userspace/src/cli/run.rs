@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 use super::WithConfig;
 use crate::config::Configuration;
 use crate::daemon;
-use crate::net::realtime::raise_workers;
+use crate::net::realtime::runtime_of_raised_workers;
 
 /// One for the loop, one that PostgreSQL's connections need at the same time.
 const WORKERS: usize = 2;
@@ -34,10 +34,7 @@ pub(super) fn run(with: &WithConfig) -> Result<ExitCode, ExitCode> {
         Configuration::Pair(settings) => settings.realtime.priority,
         Configuration::Router(settings) => settings.realtime.priority,
     };
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    runtime.worker_threads(WORKERS).on_thread_start(raise_workers(WORKERS, priority));
-    let runtime = runtime.enable_all().build();
-    let runtime = runtime.expect("threads and an epoll descriptor");
+    let runtime = runtime_of_raised_workers(WORKERS, priority).expect("threads and an epoll descriptor");
     let result = runtime.block_on(async {
         // As a task, so that the loop runs on a worker beside the connections it waits for.
         match configuration {

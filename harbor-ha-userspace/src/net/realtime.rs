@@ -8,11 +8,14 @@
 //! as well, to just below it. Those on which files are copied and processes waited for are not, and neither is what the
 //! daemon starts (`SCHED_RESET_ON_FORK`): PostgreSQL, scripts.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::cell::Cell;
+use std::io;
+use std::sync::mpsc;
 
 use nix::errno::Errno;
 use nix::sys::mman::{MlockAllFlags, mlockall};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
+use tokio::runtime::Runtime;
 
 /// Of each interval, the share that the pulse thread may compute: a pulse costs some tens of microseconds, its journey
 /// through a virtual cable and back included.
@@ -75,16 +78,40 @@ pub fn raise_this_thread(priority: u8) -> String {
     format!("nice -20: SCHED_FIFO {priority} refused ({why})")
 }
 
-/// For a runtime whose threads begin with its `workers`, as tokio's do: raises those and none of the later ones.
-pub fn raise_workers(workers: usize, pulses: u8) -> impl Fn() + Send + Sync + 'static {
-    let begun = AtomicUsize::new(0);
+/// A runtime whose `workers` are raised to just below `pulses`; its other threads are not.
+///
+/// It is returned once each of them was: what is spawned on it is real-time from its first step.
+///
+/// # Errors
+///
+/// Threads or an epoll descriptor that the kernel does not give.
+pub fn runtime_of_raised_workers(workers: usize, pulses: u8) -> io::Result<Runtime> {
     // The pulses never wait for the loop.
     let priority = if pulses > 1 { pulses - 1 } else { pulses };
-    move || {
-        if begun.fetch_add(1, Ordering::Relaxed) < workers {
-            let _status_says = raise_this_thread(priority);
+    runtime_of_workers(workers, move || drop(raise_this_thread(priority)))
+}
+
+/// Runs `raise` once on each worker.
+///
+/// A thread of a runtime is no worker from its start on, but by the first task that it takes, and the kernel may start
+/// them in any order: a count of starts would now and then raise one that copies files in place of the loop's. Only a
+/// worker parks (`on_thread_park`), and one with nothing to do parks at once.
+fn runtime_of_workers(workers: usize, raise: impl Fn() + Send + Sync + 'static) -> io::Result<Runtime> {
+    thread_local!(static RAISED: Cell<bool> = const { Cell::new(false) });
+    let (tell, told) = mpsc::channel();
+    let on_park = move || {
+        if !RAISED.replace(true) {
+            raise();
+            let _waited_for_no_longer = tell.send(());
         }
-    }
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
+        .on_thread_park(on_park)
+        .enable_all()
+        .build()?;
+    told.iter().take(workers).for_each(drop);
+    Ok(runtime)
 }
 
 /// How the calling thread is scheduled.
@@ -129,32 +156,25 @@ pub fn lock_memory(may_lock_all: bool) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
-    use std::sync::Arc;
-
     use super::*;
 
-    thread_local!(static RAISED: Cell<bool> = const { Cell::new(false) });
+    thread_local!(static RAISED: Cell<u32> = const { Cell::new(0) });
 
     #[test]
     fn the_loop_is_raised_and_threads_that_copy_files_are_not() {
-        let begun = Arc::new(AtomicUsize::new(0));
-        let count = Arc::clone(&begun);
-        let hook = move || RAISED.set(count.fetch_add(1, Ordering::Relaxed) < 2);
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(2).on_thread_start(hook).build().unwrap();
-        runtime.block_on(async {
-            assert!(tokio::spawn(async { RAISED.get() }).await.unwrap(), "a worker");
-            assert!(!tokio::task::spawn_blocking(|| RAISED.get()).await.unwrap(), "no worker");
-        });
-        assert_eq!(begun.load(Ordering::Relaxed), 3, "two workers, one that waits for files");
-    }
-
-    #[test]
-    fn later_threads_are_left_as_they_are() {
-        let before = of_this_thread();
-        let raise = raise_workers(0, 50);
-        raise();
-        assert_eq!(of_this_thread(), before);
+        for _ in 0..50 {
+            let runtime = runtime_of_workers(2, || RAISED.set(RAISED.get() + 1)).unwrap();
+            runtime.block_on(async {
+                let files: Vec<_> = (0..4).map(|_| tokio::task::spawn_blocking(|| RAISED.get())).collect();
+                let tasks: Vec<_> = (0..4).map(|_| tokio::spawn(async { RAISED.get() })).collect();
+                for task in tasks {
+                    assert_eq!(task.await.unwrap(), 1, "a worker, raised once and before its first task");
+                }
+                for file in files {
+                    assert_eq!(file.await.unwrap(), 0, "no worker");
+                }
+            });
+            assert_eq!(RAISED.get(), 0, "the thread that waits for the runtime is none of its own");
+        }
     }
 }
