@@ -42,7 +42,7 @@ impl Pg {
     /// It refuses `standby.signal`, so for this moment the directory would start as a primary: the journal forbids it.
     pub(super) async fn recover_alone(&self) -> Result<(), RejoinError> {
         let lock = self.in_data_dir("postmaster.pid");
-        self.clear_locks_of_zombies().map_err(RejoinError::files(&lock))?;
+        self.clear_locks_of_the_dead().map_err(RejoinError::files(&lock))?;
         for name in ["standby.signal", "recovery.signal"] {
             let path = self.in_data_dir(name);
             match fs::remove_file(&path) {

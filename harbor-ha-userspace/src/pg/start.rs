@@ -70,7 +70,7 @@ impl Pg {
         if !others.is_empty() {
             return Err(StartError::Busy { data_dir: self.data_dir().to_owned(), pids: others });
         }
-        self.clear_locks_of_zombies()
+        self.clear_locks_of_the_dead()
             .map_err(|source| StartError::Write { path: self.in_data_dir("postmaster.pid"), source })?;
         let mark = self.mark_log();
         let settings = self.settings();

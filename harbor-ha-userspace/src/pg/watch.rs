@@ -79,17 +79,18 @@ impl Pg {
         self.pin_server(pid)
     }
 
-    /// Removes the locks (of the data directory, of the socket) whose process is dead and only waits to be reaped.
+    /// Removes the locks (of the data directory, of the socket) whose process has ended and is only not gone yet.
     ///
-    /// PostgreSQL asks with `kill(pid, 0)`, which a zombie answers; a container whose init is slow to reap would keep
-    /// the server down. Every other leftover lock is PostgreSQL's own to judge, shared memory included.
-    pub(super) fn clear_locks_of_zombies(&self) -> io::Result<()> {
+    /// PostgreSQL asks with `kill(pid, 0)`, which is answered until somebody has reaped the process: a start right after
+    /// a kill would fail now and then on a busy machine, and in a container whose init is slow to reap for long. Every
+    /// other leftover lock is PostgreSQL's own to judge, shared memory included.
+    pub(super) fn clear_locks_of_the_dead(&self) -> io::Result<()> {
         let settings = self.settings();
         let socket = settings.socket_dir.join(format!(".s.PGSQL.{}.lock", settings.port));
         for path in [self.in_data_dir("postmaster.pid"), socket] {
             let Ok(text) = fs::read_to_string(&path) else { continue };
             let pid = text.lines().next().and_then(|line| line.trim().parse::<i32>().ok());
-            if pid.is_some_and(|pid| is_zombie(pid.abs())) && self.holders().is_empty() {
+            if pid.is_some_and(|pid| has_ended(pid.abs())) && self.holders().is_empty() {
                 fs::remove_file(&path)?;
             }
         }
@@ -136,8 +137,51 @@ fn exe_begins(pid: i32, names: &[&str]) -> bool {
     names.iter().any(|name| exe.starts_with(name))
 }
 
-/// `/proc/PID/stat`: the state follows the name, which is in brackets and may hold anything.
-fn is_zombie(pid: i32) -> bool {
-    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
-    stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('Z'))
+/// Whether a process will never run a line of its program again, though it still has its number.
+fn has_ended(pid: i32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| tells_an_end(&stat))
+}
+
+/// `/proc/PID/stat`, proc_pid_stat(5): state and flags are the first and the seventh word after the name, which is in
+/// brackets and may hold anything.
+///
+/// A process that dies is no zombie at once. It lets go of its memory, its files and its directory first, and counts as
+/// running in the meantime, which its flags alone tell.
+fn tells_an_end(stat: &str) -> bool {
+    /// `include/linux/sched.h`: "Getting shut down"; the process is in `do_exit`, from which there is no return.
+    const PF_EXITING: u32 = 0x4;
+    let Some((_, rest)) = stat.rsplit_once(')') else { return false };
+    let mut words = rest.split_ascii_whitespace();
+    let zombie = words.next().is_some_and(|state| matches!(state, "Z" | "X"));
+    let flags: u32 = words.nth(5).and_then(|flags| flags.parse().ok()).unwrap_or(0);
+    zombie || flags & PF_EXITING != 0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn a_process_has_ended_from_its_exit_on_and_not_before() {
+        let stat = |state, flags| format!("15118 (post) gres Z 4) {state} 1 15118 15118 0 -1 {flags} 3037 0 2 0 1 2\n");
+        // PF_RANDOMIZE alone, as every program has it.
+        assert!(!tells_an_end(&stat("R", 0x40_0000)) && !tells_an_end(&stat("S", 0x40_0000)));
+        assert!(tells_an_end(&stat("R", 0x40_0004)) && tells_an_end(&stat("Z", 0x40_0004)));
+        assert!(!tells_an_end("") && !tells_an_end("1 (x"));
+    }
+
+    #[test]
+    fn a_child_that_is_not_reaped_has_ended_once_it_is_killed() {
+        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let pid = child.id() as i32;
+        assert!(!has_ended(pid));
+        child.kill().unwrap();
+        // As soon as it has let go of its directory it is no inhabitant any more, and so must count as ended.
+        while fs::read_link(format!("/proc/{pid}/cwd")).is_ok() {}
+        assert!(has_ended(pid));
+        child.wait().unwrap();
+        assert!(!has_ended(pid));
+    }
 }
