@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 
 use crate::{cargo, lint, setup, tidy};
@@ -27,16 +27,24 @@ pub enum Suite {
     Lab,
 }
 
-/// The suites that need more than cargo, with their packages and whether they need root: `test = false` there, so that
-/// a plain `cargo test` leaves them out.
-const SUITES: [(Suite, &str, &str, bool); 6] = [
-    (Suite::Witness, "harbor-ha-userspace", "witness", false),
-    (Suite::Cloud, "harbor-ha-tests", "cloud", false),
-    (Suite::Kernel, "harbor-ha-tests", "kernel", true),
-    (Suite::Postgres, "harbor-ha-userspace", "postgres", true),
-    (Suite::Interop, "harbor-ha-tests", "interop", true),
-    (Suite::Lab, "harbor-ha-tests", "lab", true),
+/// The suites that need more than cargo, and whether they need root: `test = false` in their packages, so that a plain
+/// `cargo test` leaves them out.
+const SUITES: [(Suite, &str, bool); 6] = [
+    (Suite::Witness, "witness", false),
+    (Suite::Cloud, "cloud", false),
+    (Suite::Kernel, "kernel", true),
+    (Suite::Postgres, "postgres", true),
+    (Suite::Interop, "interop", true),
+    (Suite::Lab, "lab", true),
 ];
+
+/// How every test is built, with nothing in between: cargo builds a dependency anew for each set of features that it is
+/// asked for, and a package by itself, or a build without the tests' own dependencies, asks for other ones.
+const TEST: [&str; 3] = ["test", "--release", "--workspace"];
+/// All of them.
+const EVERY: [&str; 4] = ["--lib", "--bins", "--test", "*"];
+/// A test of the daemon's package: cargo builds the package's program with it, and labs start that.
+const WITH_DAEMON: [&str; 2] = ["--test", "unit"];
 
 /// Runs one suite, or all of them.
 pub fn verb(only: Option<Suite>) -> Result<ExitCode> {
@@ -64,12 +72,17 @@ pub fn verb(only: Option<Suite>) -> Result<ExitCode> {
             None => judged("lint", lint::verb(&ready)),
         }
         parts.end("lint");
-        if !run(&ready, &["test", "--release", "--workspace"])? {
+        // Several at once are built faster than each before its run; most of them are for root.
+        if only.is_none() && nix::unistd::geteuid().is_root() {
+            ensure!(run(&ready, &[&TEST[..], &["--no-run"], &EVERY].concat())?, "the build failed, see above");
+            parts.end("build");
+        }
+        if !run(&ready, &TEST)? {
             failed.push("pure");
         }
         parts.end("pure");
     }
-    for (suite, package, name, root) in SUITES {
+    for (suite, name, root) in SUITES {
         if !wanted(suite) {
             continue;
         }
@@ -77,11 +90,13 @@ pub fn verb(only: Option<Suite>) -> Result<ExitCode> {
             skipped.push(format!("suite `{name}`: not root, run: sudo -E cargo xtask test {name}"));
             continue;
         }
-        // The lab starts the daemon's binary, which a test target does not make cargo build.
-        cargo::build(&ready)?;
+        let this = ["--test", name];
+        if only.is_some() {
+            let build = [&TEST[..], &["--no-run"], &WITH_DAEMON, &this].concat();
+            ensure!(run(&ready, &build)?, "the build failed, see above");
+        }
         // One at a time: two cores, and each test watches milliseconds. `--nocapture` shows skips and progress.
-        let arguments = ["test", "--release", "-p", package, "--test", name, "--", "--test-threads=1", "--nocapture"];
-        if !run(&ready, &arguments)? {
+        if !run(&ready, &[&TEST[..], &this, &["--", "--test-threads=1", "--nocapture"]].concat())? {
             failed.push(name);
         }
         parts.end(name);
