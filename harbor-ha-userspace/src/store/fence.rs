@@ -71,7 +71,7 @@ pub struct Line {
     pub what: What,
     /// What came of it.
     pub outcome: Outcome,
-    /// The peer's instance.
+    /// The peer's instance; of [`What::BindOwn`], this node's.
     pub instance: String,
     /// Why, in words.
     pub why: String,

@@ -11,6 +11,7 @@
 //! | `POST /_double/transition` | `{"ms": 200}`, or `null`: until it is settled |
 //! | `POST /_double/expire-tokens` | every STS token is over |
 //! | `POST /_double/members` | `{"id": …, "members": […]}`: who is bound to a HaVip |
+//! | `POST /_double/delete` | `{"id": …}`: a HaVip, with all that is bound to it |
 //! | `POST /_double/instance` | `{"id": …}` and what changes: `"status"`, `"address"`, `"local_disks"` |
 //! | `POST /_double/announce` | `{"address": …, "mac": …}`, as if it had been on the wire |
 //! | `POST /_double/policy` | `{"role": POLICY}`: what new keys of the role may do |
@@ -54,6 +55,11 @@ struct Change {
 struct Members {
     id: String,
     members: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Gone {
+    id: String,
 }
 
 #[derive(Deserialize)]
@@ -112,6 +118,12 @@ fn order(parts: &mut Parts, request: &Received, now: Duration) -> Result<Option<
             let wanted = body::<Members>(request)?;
             let found = parts.world.havips.get_mut(&wanted.id).ok_or_else(|| format!("no `{}`", wanted.id))?;
             found.members = wanted.members;
+        }
+        ("POST", "delete") => {
+            let Gone { id } = body(request)?;
+            parts.world.havips.remove(&id).ok_or_else(|| format!("no `{id}`"))?;
+            let bound = parts.world.eips.values_mut().filter(|eip| eip.bound.as_ref() == Some(&id));
+            bound.for_each(|eip| eip.bound = None);
         }
         ("POST", "announce") => {
             let said = body::<Announce>(request)?;

@@ -115,11 +115,8 @@ fn every_call_of_ours_does_what_it_says() {
 
         let id = havip.create(ids::VSWITCH, [10, 77, 0, 50].into()).await.unwrap().unwrap();
         settle(&double);
-        assert_eq!(
-            havip.create(ids::VSWITCH, [10, 77, 0, 50].into()).await.unwrap().as_ref(),
-            Some(&id),
-            "not a second"
-        );
+        let second = havip.create(ids::VSWITCH, [10, 77, 0, 50].into()).await.unwrap_err();
+        assert_eq!(second.code(), Some("InvalidIPAddress.AlreadyUsed"));
         havip.associate(&id, B).await.unwrap();
         assert!(!havip.describe(&id).await.unwrap().unwrap().is_at_rest());
         settle(&double);

@@ -138,6 +138,33 @@ fn provision_whose_answers_are_lost_one_by_one_does_nothing_twice() {
 }
 
 #[test]
+fn what_was_deleted_in_the_console_is_made_anew() {
+    let operator = Operator::of(double_of(bare()), "ram-role");
+    let havip = || {
+        let state = operator.double.remote().state().unwrap();
+        state["havips"].as_object().unwrap().keys().next().cloned().unwrap()
+    };
+    operator.done(&["provision"]);
+    let first = havip();
+    operator.double.remote().order("delete", &json!({ "id": first })).unwrap();
+    operator.done(&["provision"]);
+    operator.is_provisioned("a second one");
+    assert_ne!(havip(), first);
+}
+
+#[test]
+fn an_address_that_somebody_else_has_is_told() {
+    let mut scenario = bare();
+    let other = scenario.instance.values_mut().find(|it| it.address.to_string() != "10.77.0.1").unwrap();
+    other.address = "10.77.0.100".parse().unwrap();
+    let operator = Operator::of(double_of(scenario), "ram-role");
+    let output = operator.run(&["provision"], &[]);
+    let said = told(&output);
+    assert!(!output.status.success() && said.contains("InvalidIPAddress.AlreadyUsed"), "{said}");
+    assert_eq!(operator.double.remote().state().unwrap()["havips"], json!({}));
+}
+
+#[test]
 fn a_dry_run_shows_the_plan_and_changes_nothing() {
     let operator = Operator::of(double_of(bare()), "ram-role");
     let said = operator.done(&["provision", "--dry-run"]);

@@ -19,6 +19,8 @@ pub(super) struct Arguments {
 
 /// Between two looks at something that is under way.
 const LOOK: Duration = Duration::from_secs(1);
+/// How often a HaVip is looked for whose address is taken.
+const LOOKS: u32 = 10;
 /// How long one step may be under way.
 const PATIENCE: Duration = Duration::from_secs(180);
 
@@ -117,12 +119,26 @@ async fn perform(cloud: &Cloud, wanted: &Wanted, step: &Step) -> Result<(), Clou
     match result {
         // Somebody was faster, or an earlier run of this was: the next look tells who has it.
         Err(error) if error.code() == Some("InvalidAssociation.Duplicated") => Ok(()),
-        Err(error) if error.code() == Some("InvalidIPAddress.AlreadyUsed") => match cloud.our_havip().await? {
-            Some(_) => Ok(()),
-            None => Err(error),
-        },
+        Err(error) if error.code() == Some("InvalidIPAddress.AlreadyUsed") => {
+            if appears(cloud).await? {
+                Ok(())
+            } else {
+                Err(error)
+            }
+        }
         result => result,
     }
+}
+
+/// Whether it is the HaVip that has the address: one that was just made may not be listed yet.
+async fn appears(cloud: &Cloud) -> Result<bool, CloudError> {
+    for _ in 0..LOOKS {
+        if cloud.our_havip().await?.is_some() {
+            return Ok(true);
+        }
+        sleep(LOOK).await;
+    }
+    Ok(false)
 }
 
 /// Where a test lets a step die: before it is asked for, and once it was accepted.

@@ -153,7 +153,7 @@ impl Fencing {
     async fn all(self, order: Order, cause: Cause, mut go: Go, tell: &mpsc::Sender<News>) -> bool {
         let outcome = if order.dry_run { Outcome::DryRun } else { Outcome::Begun };
         let why = format!("the peer's end was {}", cause.name());
-        if let Err(error) = self.write(What::Fence, outcome, &why).await {
+        if let Err(error) = self.write(What::Fence, outcome, &self.peer, &why).await {
             tracing::error!(error, "the peer is not fenced: the audit cannot be written");
             return false;
         }
@@ -169,7 +169,7 @@ impl Fencing {
 
     async fn told(&self, step: Step, why: &str) -> Ended {
         tracing::warn!(step = name(step), peer = self.peer, why, "would be done to the peer (cloud.fence_dry_run)");
-        match self.write(step.into(), Outcome::DryRun, why).await {
+        match self.write(step.into(), Outcome::DryRun, &self.peer, why).await {
             Ok(()) => Ended::DryRun,
             Err(why) => Ended::Failed { why, maybe: false },
         }
@@ -181,17 +181,23 @@ impl Fencing {
             tracing::warn!(step = name(step), why, "fencing: not gone on with");
             return Ended::Failed { why, maybe: false };
         }
-        if let Err(why) = self.write(step.into(), Outcome::Begun, why).await {
+        let instance = match self.instance_of(step).await {
+            Ok(instance) => instance,
+            Err(error) => {
+                tracing::error!(step = name(step), %error, "not done: which instance this is, is not known");
+                return Ended::Failed { why: error.to_string(), maybe: false };
+            }
+        };
+        if let Err(why) = self.write(step.into(), Outcome::Begun, instance, why).await {
             tracing::error!(step = name(step), why, "not done: the audit cannot be written");
             return Ended::Failed { why, maybe: false };
         }
-        tracing::warn!(step = name(step), peer = self.peer, why, "fencing: begun");
+        tracing::warn!(step = name(step), instance, why, "fencing: begun");
         let call = async {
             match step {
                 Step::Unassociate => self.unassociate().await,
                 Step::Stop => self.stop().await,
-                Step::Associate => self.associate(&self.peer).await,
-                Step::BindOwn => self.associate(self.cloud.instance().await?).await,
+                Step::Associate | Step::BindOwn => self.associate(instance).await,
             }
         };
         let objection = async {
@@ -212,13 +218,21 @@ impl Fencing {
             Ended::Failed { why, .. } => (Outcome::Failed, why.as_str()),
         };
         match &ended {
-            Ended::Failed { why, .. } => tracing::error!(step = name(step), peer = self.peer, why, "fencing: failed"),
-            ended => tracing::warn!(step = name(step), peer = self.peer, ?ended, "fencing: ended"),
+            Ended::Failed { why, .. } => tracing::error!(step = name(step), instance, why, "fencing: failed"),
+            ended => tracing::warn!(step = name(step), instance, ?ended, "fencing: ended"),
         }
-        if let Err(error) = self.write(step.into(), outcome, why).await {
+        if let Err(error) = self.write(step.into(), outcome, instance, why).await {
             tracing::error!(error, step = name(step), "its end is not in the audit");
         }
         ended
+    }
+
+    /// What a step is about: the peer, or this node.
+    async fn instance_of(&self, step: Step) -> Result<&str, CloudError> {
+        match step {
+            Step::BindOwn => self.cloud.instance().await,
+            Step::Unassociate | Step::Stop | Step::Associate => Ok(&self.peer),
+        }
     }
 
     async fn is_own(&self) -> Result<bool, CloudError> {
@@ -293,8 +307,8 @@ impl Fencing {
     }
 
     /// Beside the runtime: a disk may take its time.
-    async fn write(&self, what: What, outcome: Outcome, why: &str) -> Result<(), String> {
-        let (log, line) = (self.log.clone(), Line::new(what, outcome, &self.peer, why));
+    async fn write(&self, what: What, outcome: Outcome, instance: &str, why: &str) -> Result<(), String> {
+        let (log, line) = (self.log.clone(), Line::new(what, outcome, instance, why));
         let written = tokio::task::spawn_blocking(move || log.append(&line)).await;
         let path = self.log.path().display();
         written
