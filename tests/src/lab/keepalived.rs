@@ -74,6 +74,14 @@ impl<'a> Keepalived<'a> {
     /// # Errors
     /// It is not installed, or the node's files cannot be written.
     pub fn start_on(self, text: &str) -> Result<()> {
+        self.start_with(text, &[])
+    }
+
+    /// Starts it on these words, with more options.
+    ///
+    /// # Errors
+    /// It is not installed, or the node's files cannot be written.
+    pub fn start_with(self, text: &str, options: &[&str]) -> Result<()> {
         let home = self.node.home();
         fs::create_dir_all(&home)?;
         let config = home.join("keepalived.conf");
@@ -82,6 +90,7 @@ impl<'a> Keepalived<'a> {
         // would write each line to the machine's console, which takes milliseconds.
         let mut arguments: Vec<_> = ["-n", "-P", "-l", "-G", "-D", "-f"].map(Into::into).into();
         arguments.push(config.into_os_string());
+        arguments.extend(options.iter().map(Into::into));
         for (option, file) in [("-p", "keepalived.pid"), ("-r", "keepalived-vrrp.pid")] {
             let file = home.join(file);
             // One that was killed may still wait to be reaped, and keepalived takes that for a living one.

@@ -15,6 +15,7 @@ mod router;
 mod seed;
 mod told;
 mod waits;
+mod words;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -51,7 +51,7 @@ impl Judge<'_> {
             scope: None,
         };
         let mut dropped: Vec<String> = Vec::new();
-        let mut words = node.words.iter().skip(1).map(|word| word.text.as_str());
+        let mut words = node.words.iter().skip(1).map(String::as_str);
         while let Some(word) = words.next() {
             let wrong = match word {
                 "dev" => match words.next().map(|name| fits(name, check::interface)) {
@@ -131,7 +131,7 @@ impl Judge<'_> {
                 }
             };
             peers.push(address);
-            let mut words = child.words.iter().skip(1).map(|word| word.text.as_str());
+            let mut words = child.words.iter().skip(1).map(String::as_str);
             let mut lost = None;
             while let Some(word) = words.next() {
                 match (word, words.next().and_then(|n| n.parse::<u8>().ok())) {

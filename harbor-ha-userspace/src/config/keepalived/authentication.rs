@@ -9,7 +9,7 @@ use crate::config::settings::VrrpVersion;
 impl Judge<'_> {
     /// The password, when there is one to send.
     pub(super) fn authentication(&mut self, node: &Node, version: VrrpVersion) -> Option<Secret<String>> {
-        let kind = node.last("auth_type").and_then(|child| child.word(1)).unwrap_or_default().to_ascii_uppercase();
+        let kind = node.last("auth_type").and_then(|child| child.word(1)).unwrap_or_default().to_owned();
         if version == VrrpVersion::V3 {
             let why = "version 3 has no authentication, and keepalived ignores it there too";
             self.all_of(node, Kind::NotNeeded, why);
@@ -25,9 +25,13 @@ impl Judge<'_> {
             self.no_block(child);
             match child.keyword() {
                 "auth_type" if kind == "PASS" => self.carried(child, "implied by instance.password_file"),
-                "auth_type" => self.refused(child, "takes PASS or AH"),
+                "auth_type" => {
+                    let why = "keepalived knows PASS and AH, in capitals, and sends no password here; nor does \
+                               harbor-ha. Write PASS, on every node at once";
+                    self.trap(child, Kind::Changed, why);
+                }
                 "auth_pass" if kind != "PASS" => {
-                    self.refused(child, "is not sent without auth_type PASS, by keepalived neither; add that");
+                    self.trap(child, Kind::Changed, "is not sent without auth_type PASS, by keepalived neither");
                 }
                 "auth_pass" => password = self.password(child),
                 // It may be the password itself.

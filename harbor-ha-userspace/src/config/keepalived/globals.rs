@@ -299,7 +299,7 @@ impl Judge<'_> {
             self.mail_lines.push(child.place);
             self.no_block(child);
             for word in &child.words {
-                match fits(&word.text, shared::mailbox) {
+                match fits(word, shared::mailbox) {
                     Ok(address) => {
                         to.push(draft::text(&address));
                         self.carried(child, "mail.to");
@@ -358,12 +358,20 @@ impl Judge<'_> {
         } else {
             self.globals.shared_fifo.push((key, node.place));
         }
-        let account = match Self::account(node.word(2), node.word(3)) {
+        let words = match key {
+            "path" => node.words.clone(),
+            _ => match node.words_of_command() {
+                Ok(words) => words,
+                Err(why) => return self.refused(node, why),
+            },
+        };
+        let word = |n: usize| words.get(n).map(String::as_str);
+        let account = match Self::account(word(2), word(3)) {
             Ok(account) => account,
             Err(why) => return self.refused(node, why),
         };
         if key == "path" {
-            let Some(path) = node.word(1).filter(|path| fits(path, values::path).is_ok()) else {
+            let Some(path) = word(1).filter(|path| fits(path, values::path).is_ok()) else {
                 return self.refused(node, "takes an absolute path");
             };
             let path = draft::text(path);
@@ -373,8 +381,7 @@ impl Judge<'_> {
             }
             return self.carried(node, "router.fifo");
         }
-        let text = node.words.get(1).map(|word| word.raw.clone()).unwrap_or_default();
-        match self.command(&text) {
+        match self.command(word(1).unwrap_or_default()) {
             Ok((words, note)) => {
                 self.draft.fifo.set("command", run(&words, account.as_deref()));
                 match note {

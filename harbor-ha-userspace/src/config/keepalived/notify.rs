@@ -50,14 +50,19 @@ impl Judge<'_> {
                 return self.carried(node, "notify.mail");
             }
         };
-        let Some(text) = node.words.get(1).map(|word| word.raw.clone()) else {
+        let words = match node.words_of_command() {
+            Ok(words) => words,
+            Err(why) => return self.refused(node, format!("{why}; keepalived runs nothing here either")),
+        };
+        let word = |n: usize| words.get(n).map(String::as_str);
+        let Some(text) = word(1) else {
             return self.refused(node, "names no script");
         };
-        let account = match Self::account(node.word(2), node.word(3)) {
+        let account = match Self::account(word(2), word(3)) {
             Ok(account) => account,
             Err(why) => return self.refused(node, why),
         };
-        let (words, note) = match self.command(&text) {
+        let (words, note) = match self.command(text) {
             Ok(found) => found,
             Err(why) => return self.refused(node, why),
         };
@@ -145,7 +150,7 @@ impl Judge<'_> {
     fn member(&mut self, node: &Node, members: &mut Vec<String>) {
         self.no_block(node);
         for word in &node.words {
-            let name = word.text.clone();
+            let name = word.clone();
             let elsewhere = self.draft.groups.iter().find(|group| group.members.contains(&name));
             if !self.draft.instances.iter().any(|instance| instance.name == name) {
                 self.refused(node, "names no instance that was carried over");

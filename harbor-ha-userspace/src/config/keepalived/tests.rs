@@ -178,7 +178,12 @@ fn authentication_that_is_not_there_is_refused_or_not_needed() {
     let v3 = instance("version 3\nauthentication {\nauth_type PASS\nauth_pass 1\n}\n");
     judged(&v3, "authentication", Kind::NotNeeded, "version 3 has no authentication");
     assert_eq!(router(&v3).instances[0].password, None);
-    judged(&instance("authentication {\nauth_pass 1\n}\n"), "auth_pass", Kind::NotSupported, "add that");
+    let none = instance("authentication {\nauth_pass 1\n}\n");
+    judged(&none, "auth_pass", Kind::Changed, "not sent without auth_type PASS");
+    // keepalived tells `pass` as an unknown type, and sends nothing.
+    let small = instance("authentication {\nauth_type pass\nauth_pass 1\n}\n");
+    judged(&small, "auth_type", Kind::Changed, "in capitals");
+    assert!(verdict(&small, "auth_type").trap && router(&small).instances[0].password.is_none());
     judged(&instance("auth_hmac {\nkey x\n}\n"), "auth_hmac", Kind::NotSupported, "use auth_type PASS");
     judged(&instance("use_vmac\n"), "use_vmac", Kind::NotSupported, "gratuitous ARP");
 }
@@ -305,6 +310,27 @@ fn notify_scripts_have_their_arguments_and_their_users() {
         judged(&text, "notify_master", Kind::Changed, truth);
     }
     judged(&text, "notify_stop", Kind::NotSupported, "names no program by an absolute path");
+}
+
+#[test]
+fn of_a_script_that_is_not_quoted_the_first_word_runs_as_in_keepalived() {
+    let text = format!(
+        "vrrp_script chk {{\nscript /usr/bin/pgrep -x nginx\n}}\n{}",
+        instance("track_script {\nchk\n}\nnotify_backup \"/x 'a\"\n")
+    );
+    assert_eq!(router(&text).trackers.scripts[0].run.words, ["/usr/bin/pgrep"]);
+    judged(&text, "pgrep", Kind::Changed, "put quotes around the whole command");
+    assert!(verdict(&text, "pgrep").trap);
+    judged(&text, "notify_backup", Kind::NotSupported, "does not close it");
+}
+
+#[test]
+fn a_quote_that_nothing_closes_is_told() {
+    let text = instance("unicast_src_ip \"10.0.0.1\ntrack_interface {\n\"eth1\n}\n");
+    judged(&text, "\"eth1", Kind::NotSupported, "opens a quote");
+    let import = imported(&text);
+    let line = import.verdicts.iter().find(|it| it.keyword == "unicast_src_ip").unwrap();
+    assert!(line.kind == Kind::NotSupported, "{line:?}");
 }
 
 #[test]

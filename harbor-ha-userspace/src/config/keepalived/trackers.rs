@@ -92,10 +92,21 @@ impl Judge<'_> {
     }
 
     fn script_command(&mut self, node: &Node, table: &mut Table) {
-        // Quoted as a whole, or the words of a line.
-        let text = node.words.iter().skip(1).map(|word| word.raw.as_str()).collect::<Vec<_>>().join(" ");
-        match self.command(&text) {
+        let line = match node.words_of_command() {
+            Ok(line) => line,
+            Err(why) => return self.refused(node, why),
+        };
+        let text = line.get(1).map(String::as_str).unwrap_or_default();
+        match self.command(text) {
             Err(why) => self.refused(node, why),
+            Ok((words, _)) if line.len() > 2 => {
+                table.set("command", run(&words, None));
+                let why = format!(
+                    "script.command; as in keepalived, `{text}` runs without what follows it: put quotes around the \
+                     whole command if that was meant"
+                );
+                self.trap(node, Kind::Changed, why);
+            }
             Ok((words, note)) => {
                 table.set("command", run(&words, None));
                 let mut why = vec!["script.command".to_owned()];
@@ -131,7 +142,7 @@ impl Judge<'_> {
             self.no_block(child);
             match child.keyword() {
                 "process" => {
-                    let words: Vec<&str> = child.words.iter().skip(1).map(|word| word.text.as_str()).collect();
+                    let words: Vec<&str> = child.words.iter().skip(1).map(String::as_str).collect();
                     let [program, arguments @ ..] = words.as_slice() else {
                         self.refused(child, "names no process");
                         continue;
@@ -225,7 +236,7 @@ impl Judge<'_> {
                 },
                 "weight" => self.weight(child, table, i64::from(i32::MAX)),
                 "init_file" => {
-                    let words: Vec<&str> = child.words.iter().skip(1).map(|word| word.text.as_str()).collect();
+                    let words: Vec<&str> = child.words.iter().skip(1).map(String::as_str).collect();
                     let (value, overwrite) = match words.as_slice() {
                         [] => (Some(0), false),
                         ["overwrite"] => (Some(0), true),
@@ -277,7 +288,7 @@ impl Judge<'_> {
     ) -> Option<Tracked> {
         let name = node.keyword().to_owned();
         let (mut weight, mut reverse) = (None, None);
-        let mut words = node.words.iter().skip(1).map(|word| word.text.as_str());
+        let mut words = node.words.iter().skip(1).map(String::as_str);
         while let Some(word) = words.next() {
             match word {
                 "weight" => match words.next().and_then(|n| n.parse::<i64>().ok()).filter(|n| n.abs() <= most) {

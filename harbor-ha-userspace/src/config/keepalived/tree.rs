@@ -1,32 +1,37 @@
 //! From lines to statements and blocks.
 
+use std::ops::Range;
+
 use super::source::Line;
 use super::verdict::{Kind, Ledger, Place};
-use crate::config::router::command::escaped;
+use crate::config::router::command;
 
 /// A statement: words, and a block if there is one.
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) place: Place,
-    pub(super) words: Vec<Word>,
-    pub(super) block: Option<Vec<Node>>,
-}
-
-/// A word, and what it was before its escapes were read: commands are split once more, and by then they must be whole.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Word {
-    pub(super) text: String,
+    pub(super) words: Vec<String>,
+    /// The words as they stand in the file: those of a command are told apart by other rules.
     pub(super) raw: String,
+    pub(super) block: Option<Vec<Node>>,
 }
 
 impl Node {
     pub(super) fn keyword(&self) -> &str {
-        self.words.first().map_or("", |word| &word.text)
+        self.words.first().map_or("", String::as_str)
     }
 
     /// The word at a place behind the keyword, from 1.
     pub(super) fn word(&self, n: usize) -> Option<&str> {
-        self.words.get(n).map(|word| word.text.as_str())
+        self.words.get(n).map(String::as_str)
+    }
+
+    /// The words of a statement that names a command; the command is the second one, and still to be split.
+    ///
+    /// # Errors
+    /// A sentence: a quote without its partner.
+    pub(super) fn words_of_command(&self) -> Result<Vec<String>, String> {
+        command::split(&self.raw)
     }
 
     pub(super) fn children(&self) -> &[Node] {
@@ -47,7 +52,31 @@ impl Node {
 enum Token {
     Open,
     Close,
-    Word(Word),
+    Word(String),
+}
+
+/// The words of one statement so far, and where in its line they stand.
+#[derive(Default)]
+struct Words {
+    texts: Vec<String>,
+    span: Range<usize>,
+}
+
+impl Words {
+    fn push(&mut self, text: String, span: Range<usize>) {
+        if self.texts.is_empty() {
+            self.span.start = span.start;
+        }
+        self.span.end = span.end;
+        self.texts.push(text);
+    }
+
+    /// Ends the statement; `None`: there is none.
+    fn take(&mut self, place: Place, line: &str) -> Option<Node> {
+        let Self { texts: words, span } = std::mem::take(self);
+        let raw = line[span].to_owned();
+        (!words.is_empty()).then_some(Node { place, words, raw, block: None })
+    }
 }
 
 /// Deeper blocks are no keepalived's.
@@ -60,20 +89,20 @@ pub(super) fn grow(lines: &[Line], ledger: &mut Ledger) -> Vec<Node> {
     let mut open: Vec<Node> = Vec::new();
     let mut too_deep = 0;
     for Line { place, text } in lines {
-        let mut words: Vec<Word> = Vec::new();
+        let mut words = Words::default();
         let mut any = false;
-        for token in tokens(text) {
+        let (tokens, closed) = tokens(text);
+        for (token, span) in tokens {
             match token {
                 Token::Word(word) => {
                     any = true;
-                    words.push(word);
+                    words.push(word, span);
                 }
                 Token::Open => {
-                    let node = match words.is_empty() {
-                        false => Some(Node { place: *place, words: std::mem::take(&mut words), block: None }),
+                    let node = words
+                        .take(*place, text)
                         // On a line of its own: of the statement before.
-                        true => list(&mut root, &mut open).pop_if(|last| last.block.is_none()),
-                    };
+                        .or_else(|| list(&mut root, &mut open).pop_if(|last| last.block.is_none()));
                     match node {
                         Some(node) if open.len() < DEEPEST => {
                             ledger.brace(*place, node.place);
@@ -96,10 +125,7 @@ pub(super) fn grow(lines: &[Line], ledger: &mut Ledger) -> Vec<Node> {
                     }
                 }
                 Token::Close => {
-                    if !words.is_empty() {
-                        let words = std::mem::take(&mut words);
-                        list(&mut root, &mut open).push(Node { place: *place, words, block: None });
-                    }
+                    list(&mut root, &mut open).extend(words.take(*place, text));
                     if too_deep > 0 {
                         too_deep -= 1;
                         ledger.brace(*place, *place);
@@ -112,12 +138,20 @@ pub(super) fn grow(lines: &[Line], ledger: &mut Ledger) -> Vec<Node> {
                 }
             }
         }
-        if !words.is_empty() {
-            list(&mut root, &mut open).push(Node { place: *place, words, block: None });
-        } else if !any {
+        if !closed {
+            // For a command, which reads its quotes otherwise.
+            words.span.end = text.len();
+        }
+        let last = words.take(*place, text);
+        if !closed && last.as_ref().is_none_or(|node| !names_command(node.keyword())) {
+            let keyword = last.as_ref().map_or("\"", Node::keyword).to_owned();
+            let why = "opens a quote (\") that nothing closes; keepalived drops what follows it, and so does this";
+            ledger.trap(*place, &keyword, Kind::NotSupported, why);
+        } else if last.is_none() && !any {
             // Quotes around nothing leave no word.
             ledger.brace(*place, *place);
         }
+        list(&mut root, &mut open).extend(last);
     }
     while let Some(node) = open.pop() {
         ledger.trap(
@@ -138,59 +172,62 @@ fn list<'a>(root: &'a mut Vec<Node>, open: &'a mut [Node]) -> &'a mut Vec<Node> 
     }
 }
 
-fn tokens(text: &str) -> Vec<Token> {
+/// Whether what follows a keyword is a command, in which `'` quotes as well and `\` escapes.
+fn names_command(keyword: &str) -> bool {
+    keyword == "script"
+        || keyword.ends_with("fifo_script")
+        || (keyword.starts_with("notify") && !keyword.ends_with("fifo"))
+}
+
+/// The tokens of a line with their places in it, and whether its quotes are closed.
+///
+/// A quote (`"`) ends the word before it and begins one of its own, its partner ends that; neither has another meaning
+/// behind a backslash. So it is with keepalived, and a password may hold any of them.
+fn tokens(text: &str) -> (Vec<(Token, Range<usize>)>, bool) {
     let mut tokens = Vec::new();
-    let (mut word, mut raw, mut started) = (String::new(), String::new(), false);
-    let mut quote = None;
+    let mut word: Option<usize> = None;
+    let mut quote: Option<usize> = None;
     // Within `${NAME}` that nobody defined.
     let mut named = false;
-    let mut rest = text;
-    let end = |word: &mut String, raw: &mut String, started: &mut bool, tokens: &mut Vec<Token>| {
-        if std::mem::take(started) {
-            tokens.push(Token::Word(Word { text: std::mem::take(word), raw: std::mem::take(raw) }));
-        }
-    };
-    while let Some(c) = rest.chars().next() {
-        rest = &rest[c.len_utf8()..];
+    for (at, c) in text.char_indices() {
+        let end = |word: &mut Option<usize>, tokens: &mut Vec<_>| {
+            if let Some(start) = word.take() {
+                tokens.push((Token::Word(text[start..at].to_owned()), start..at));
+            }
+        };
         match (c, quote) {
-            ('\\', _) => {
-                started = true;
-                let (meant, length) = escaped(rest);
-                word.extend(meant);
-                raw.push('\\');
-                raw.push_str(&rest[..length]);
-                rest = &rest[length..];
+            ('"', Some(start)) => {
+                quote = None;
+                tokens.push((Token::Word(text[start + 1..at].to_owned()), start..at + 1));
             }
-            (c, Some(open)) if c == open => quote = None,
+            (_, Some(_)) => {}
             ('"', None) => {
-                started = true;
-                quote = Some(c);
+                end(&mut word, &mut tokens);
+                quote = Some(at);
             }
-            (c, None) if c.is_whitespace() => end(&mut word, &mut raw, &mut started, &mut tokens),
-            ('{', None) if !word.ends_with('$') => {
-                end(&mut word, &mut raw, &mut started, &mut tokens);
-                tokens.push(Token::Open);
+            (c, None) if c.is_whitespace() => end(&mut word, &mut tokens),
+            ('{', None) if !text[..at].ends_with('$') => {
+                end(&mut word, &mut tokens);
+                tokens.push((Token::Open, at..at + 1));
             }
             ('}', None) if !named => {
-                end(&mut word, &mut raw, &mut started, &mut tokens);
-                tokens.push(Token::Close);
+                end(&mut word, &mut tokens);
+                tokens.push((Token::Close, at..at + 1));
             }
-            (c, quoted) => {
-                if quoted.is_none() {
-                    named = match c {
-                        '{' => true,
-                        '}' => false,
-                        _ => named,
-                    };
-                }
-                started = true;
-                word.push(c);
-                raw.push(c);
+            (c, None) => {
+                named = match c {
+                    '{' => true,
+                    '}' => false,
+                    _ => named,
+                };
+                word.get_or_insert(at);
             }
         }
     }
-    end(&mut word, &mut raw, &mut started, &mut tokens);
-    tokens
+    if let Some(start) = word {
+        tokens.push((Token::Word(text[start..].to_owned()), start..text.len()));
+    }
+    (tokens, quote.is_none())
 }
 
 #[cfg(test)]
@@ -198,12 +235,12 @@ mod tests {
     use super::*;
 
     fn shown(text: &str) -> Vec<String> {
-        let show = |token: Token| match token {
+        let show = |(token, _)| match token {
             Token::Open => "{".to_owned(),
             Token::Close => "}".to_owned(),
-            Token::Word(word) => format!("<{}>", word.text),
+            Token::Word(word) => format!("<{word}>"),
         };
-        tokens(text).into_iter().map(show).collect()
+        tokens(text).0.into_iter().map(show).collect()
     }
 
     #[test]
@@ -211,14 +248,19 @@ mod tests {
         assert_eq!(shown("a  b\tc"), ["<a>", "<b>", "<c>"]);
         assert_eq!(shown("track { eth0 }"), ["<track>", "{", "<eth0>", "}"]);
         assert_eq!(shown("VI_1{"), ["<VI_1>", "{"]);
-        assert_eq!(shown("x \"a { b\" ab\"c d\"e"), ["<x>", "<a { b>", "<abc de>"]);
+        assert_eq!(shown("x \"a { b\" ab\"c d\"e"), ["<x>", "<a { b>", "<ab>", "<c d>", "<e>"]);
         assert_eq!(shown("x ${UNKNOWN} $"), ["<x>", "<${UNKNOWN}>", "<$>"]);
-        assert_eq!(shown("x \"\" \"open"), ["<x>", "<>", "<open>"]);
+        assert_eq!(shown("x \"\" 'a b'"), ["<x>", "<>", "<'a>", "<b'>"]);
+        assert_eq!(shown(r#"x a\b "a\"b"#), ["<x>", r"<a\b>", r"<a\>", "<b>"]);
+        assert!(tokens("x \"a\"").1 && !tokens("x \"a").1);
     }
 
     #[test]
-    fn the_raw_word_keeps_its_escapes() {
-        let [Token::Word(word)] = &tokens(r#""/x 'a \x41' \"q\"""#)[..] else { panic!() };
-        assert_eq!((word.text.as_str(), word.raw.as_str()), (r#"/x 'a A' "q""#, r#"/x 'a \x41' \"q\""#));
+    fn the_words_of_a_command_are_whole() {
+        let lines = [r#"script "/bin/sh -c \"exit 0\"" root { x }"#, r"notify '/x \x41'"];
+        let lines = lines.map(|text| Line { place: Place { file: 0, line: 1 }, text: text.to_owned() });
+        let nodes = grow(&lines, &mut Ledger::default());
+        let words: Vec<_> = nodes.iter().map(|node| node.words_of_command().unwrap()).collect();
+        assert_eq!(words, [vec!["script", "/bin/sh -c \"exit 0\"", "root"], vec!["notify", "/x A"]]);
     }
 }
