@@ -154,12 +154,12 @@ impl Health {
         matches!(self.verdict, track::Health::Fault(_))
     }
 
-    /// Nothing of weight 0 fails, and each was looked at.
+    /// Nothing of weight 0 fails, and each was looked at; of weighted scripts that is not asked.
     pub const fn is_well(&self) -> bool {
         matches!(self.verdict, track::Health::Well)
     }
 
-    /// Something of weight 0 was not looked at yet.
+    /// Something was not looked at yet that has no weight, or is no script.
     pub const fn is_unknown(&self) -> bool {
         matches!(self.verdict, track::Health::Waits(_))
     }

@@ -6,8 +6,11 @@
 //! | weight | good | bad | not known yet |
 //! | --- | --- | --- | --- |
 //! | 0 | nothing | FAULT | the instance waits in INIT |
-//! | > 0 | adds | nothing | nothing |
-//! | < 0 | nothing | subtracts | nothing |
+//! | > 0 | adds | nothing | a script: nothing; others: it waits |
+//! | < 0 | nothing | subtracts | a script: nothing; others: it waits |
+//!
+//! A first look takes no time, a script may take long: keepalived has looked at everything but its scripts before an
+//! instance enters BACKUP, and so tells that with the right priority.
 //!
 //! `reverse` turns the sign, and with weight 0 good and bad. A file's number is multiplied by the weight; a product
 //! below -253 is FAULT, and with weight 0 any number but zero.
@@ -123,6 +126,11 @@ impl Tracker {
         self.level
     }
 
+    /// A weight waits for it: it is looked at as soon as it is watched, and was not yet.
+    fn is_due(&self) -> bool {
+        self.level == Level::Unknown && !matches!(self.kind, TrackerKind::Script { .. })
+    }
+
     /// Takes a fact in; says whether that changed what is thought of it.
     pub fn take(&mut self, value: TrackValue) -> bool {
         let said = match (self.kind, value) {
@@ -229,8 +237,11 @@ pub fn weigh<'a>(base: Base, tracks: impl Iterator<Item = &'a Track>, trackers: 
     let mut sum = i32::from(base.priority().0);
     let mut health = Health::Well;
     for track in tracks {
-        let level = trackers.get(usize::from(track.tracker.0)).map_or(Level::Unknown, Tracker::level);
+        let tracker = trackers.get(usize::from(track.tracker.0));
+        let level = tracker.map_or(Level::Unknown, Tracker::level);
+        let due = tracker.is_some_and(Tracker::is_due);
         match effect(level, track.weight, track.reverse) {
+            Effect::Adds(_) if due && health == Health::Well => health = Health::Waits(track.tracker),
             Effect::Adds(weight) => sum += i32::from(weight),
             Effect::Stops if !matches!(health, Health::Fault(_)) => health = Health::Fault(track.tracker),
             Effect::Waits if health == Health::Well => health = Health::Waits(track.tracker),

@@ -16,20 +16,28 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
+use super::host::Host;
 use super::keepalived::State;
-use super::node::{Node, Status, daemon_program};
+use super::node::{Status, daemon_program};
 use super::{clock, host, netns};
 
 /// Before a program starts: folders of the node at the places where a host has them.
 const PRIVATE: &str = "mount -t tmpfs none /run && mkdir /run/harbor-ha && mount --bind \"$1/run\" /run/harbor-ha \
                        && if [ -d \"$1/etc\" ]; then mount --bind \"$1/etc\" /etc/keepalived; fi && shift && exec \"$@\"";
 
-/// A command with the node's own `/run/harbor-ha` and, when the node has a folder `etc`, `/etc/keepalived`.
-pub(super) fn private(node: Node<'_>, command: impl IntoIterator<Item = OsString>) -> Result<(PathBuf, Vec<OsString>)> {
-    fs::create_dir_all(node.home().join("run"))?;
+/// A command, with `NAME=VALUE` words more in its environment, and with the node's own `/run/harbor-ha` and, when the node has a folder `etc`, `/etc/keepalived`.
+pub(super) fn private(
+    host: Host<'_>,
+    environment: &[OsString],
+    command: impl IntoIterator<Item = OsString>,
+) -> Result<(PathBuf, Vec<OsString>)> {
+    fs::create_dir_all(host.home().join("run"))?;
     let mut words: Vec<OsString> =
         ["--mount", "--propagation", "private", "sh", "-c", PRIVATE, "sh"].map(Into::into).into();
-    words.push(node.home().into_os_string());
+    words.push(host.home().into_os_string());
+    // `env` becomes the command.
+    words.push("env".into());
+    words.extend(environment.iter().cloned());
     words.extend(command);
     Ok((super::need::find_program("unshare").context("no `unshare`")?, words))
 }
@@ -37,23 +45,23 @@ pub(super) fn private(node: Node<'_>, command: impl IntoIterator<Item = OsString
 /// The drop-in of a node.
 #[derive(Clone, Copy)]
 pub struct Dropin<'a> {
-    node: Node<'a>,
+    host: Host<'a>,
 }
 
 impl<'a> Dropin<'a> {
-    /// On this node.
-    pub fn on(node: Node<'a>) -> Self {
-        Self { node }
+    /// On this host.
+    pub fn on(host: impl Into<Host<'a>>) -> Self {
+        Self { host: host.into() }
     }
 
     /// Where a text that it is started on is kept.
     pub fn config(self) -> PathBuf {
-        self.node.home().join("dropin.conf")
+        self.host.home().join("dropin.conf")
     }
 
     /// Its log.
     pub fn log(self) -> PathBuf {
-        self.node.home().join("dropin.log")
+        self.host.home().join("dropin.log")
     }
 
     /// The node's `/etc/keepalived`, made when it is not there.
@@ -61,7 +69,7 @@ impl<'a> Dropin<'a> {
     /// # Errors
     /// It cannot be made.
     pub fn etc(self) -> Result<PathBuf> {
-        let etc = self.node.home().join("etc");
+        let etc = self.host.home().join("etc");
         fs::create_dir_all(&etc)?;
         Ok(etc)
     }
@@ -71,9 +79,17 @@ impl<'a> Dropin<'a> {
     /// # Errors
     /// It is not built, or the node's files cannot be written.
     pub fn start(self, text: &str) -> Result<()> {
-        fs::create_dir_all(self.node.home())?;
+        self.start_with(text, &[])
+    }
+
+    /// The same, with `NAME=VALUE` words more in its environment.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_with(self, text: &str, environment: &[OsString]) -> Result<()> {
+        fs::create_dir_all(self.host.home())?;
         fs::write(self.config(), text)?;
-        self.start_on(&self.config())
+        self.run_on(&self.config(), environment)
     }
 
     /// `harbor-ha run --config FILE`.
@@ -81,9 +97,13 @@ impl<'a> Dropin<'a> {
     /// # Errors
     /// It is not built.
     pub fn start_on(self, config: &Path) -> Result<()> {
+        self.run_on(config, &[])
+    }
+
+    fn run_on(self, config: &Path, environment: &[OsString]) -> Result<()> {
         let words = [daemon_program()?.into(), "run".into(), "--config".into(), config.into()];
-        let (program, words) = private(self.node, words)?;
-        host::start(&self.node.place(), None, &self.log(), &program, &words)
+        let (program, words) = private(self.host, environment, words)?;
+        host::start(&self.host.place(), None, &self.log(), &program, &words)
     }
 
     /// Another command of it, to its end.
@@ -92,8 +112,8 @@ impl<'a> Dropin<'a> {
     /// It is not built.
     pub fn run(self, arguments: &[&str]) -> Result<Output> {
         let words = [daemon_program()?.into()].into_iter().chain(arguments.iter().map(OsString::from));
-        let (program, words) = private(self.node, words)?;
-        Ok(self.node.place().command(program)?.args(words).output()?)
+        let (program, words) = private(self.host, &[], words)?;
+        Ok(self.host.place().command(program)?.args(words).output()?)
     }
 
     /// What it says about itself.
@@ -101,7 +121,7 @@ impl<'a> Dropin<'a> {
     /// # Errors
     /// It does not answer within a second.
     pub fn status(self) -> Result<Status> {
-        let socket = self.node.home().join("run/router.sock");
+        let socket = self.host.home().join("run/router.sock");
         let mut stream = UnixStream::connect(socket).context("the daemon does not listen")?;
         stream.set_read_timeout(Some(Duration::from_secs(1)))?;
         stream.write_all(b"{\"cmd\":\"status\"}\n")?;
@@ -134,7 +154,7 @@ impl<'a> Dropin<'a> {
 
     /// The process that runs it.
     pub fn process(self) -> Option<Pid> {
-        let inode = netns::inode(&self.node.netns()).ok()?;
+        let inode = netns::inode(&self.host.netns()).ok()?;
         // Scripts begin as copies of the daemon, for a moment.
         let is_one =
             |pid: Pid| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|it| it.trim() == "harbor-ha");

@@ -1,4 +1,4 @@
-//! The `init` of a lab's host: what a program that outlives its starter becomes a child of.
+//! A host of a lab, and its `init`: what a program that outlives its starter becomes a child of.
 //!
 //! On a real host that is systemd, which reaps a dead postmaster at once. The machine that runs the lab may
 //! have an `init` that takes seconds, and until then PostgreSQL takes the dead one's lock file for a living
@@ -6,6 +6,7 @@
 
 use std::ffi::OsString;
 use std::fs::OpenOptions;
+use std::net::Ipv4Addr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -13,7 +14,9 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result};
 use nix::unistd::Pid;
 
-use super::{cgroup, netns, node, user::User};
+use super::node::Node;
+use super::state::State;
+use super::{Side, cgroup, netns, node, user::User};
 
 /// The hidden verb of `harbor-ha-lab`.
 pub const VERB: &str = "host";
@@ -49,6 +52,63 @@ impl Place {
             cgroup::enter(folder)?;
         }
         netns::enter(&self.netns)
+    }
+}
+
+/// A host that can be a router: a node, or the client's, where three are wanted.
+#[derive(Clone, Copy)]
+pub struct Host<'a> {
+    state: &'a State,
+    name: &'static str,
+}
+
+impl<'a> Host<'a> {
+    /// `a`, `b` or `c`.
+    pub fn named(state: &'a State, name: &'static str) -> Self {
+        Self { state, name }
+    }
+
+    /// Its network namespace.
+    pub fn netns(self) -> String {
+        self.state.netns(self.name)
+    }
+
+    /// Where its programs run.
+    pub fn place(self) -> Place {
+        let cgroup = Side::BOTH.into_iter().find(|side| side.name() == self.name);
+        Place { netns: self.netns(), cgroup: cgroup.and_then(|side| cgroup::of_node(&self.state.run, side).ok()) }
+    }
+
+    /// Folder of its files.
+    pub fn home(self) -> PathBuf {
+        self.state.home.join(self.name)
+    }
+
+    /// Its own address.
+    ///
+    /// # Panics
+    /// There is no such host.
+    pub fn address(self) -> Ipv4Addr {
+        self.address_of(self.name)
+    }
+
+    /// That of another host.
+    ///
+    /// # Panics
+    /// There is no such host.
+    pub fn address_of(self, name: &str) -> Ipv4Addr {
+        self.state.hosts().into_iter().find(|(host, _)| *host == name).expect("a host of the lab").1
+    }
+
+    /// The routers of a list but for this one, by address.
+    pub(super) fn peers(self, routers: &[&str]) -> Vec<Ipv4Addr> {
+        routers.iter().filter(|name| **name != self.name).map(|name| self.address_of(name)).collect()
+    }
+}
+
+impl<'a> From<Node<'a>> for Host<'a> {
+    fn from(node: Node<'a>) -> Self {
+        Self::named(node.state, node.side.name())
     }
 }
 

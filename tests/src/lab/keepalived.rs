@@ -1,5 +1,6 @@
 //! A real keepalived on a node of a lab, met as an operator meets it: a configuration, signals, a log.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
@@ -8,11 +9,11 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::{Pid, getpgid};
 
-use super::node::Node;
+use super::host::Host;
 use super::state::VIP;
 use super::{clock, dropin, host, netns};
 
-/// What to configure; the rest is as in the users' files: one peer, one address.
+/// What to configure; the rest is as in the users' files: one address.
 #[derive(Clone, Debug)]
 pub struct Setup {
     /// VRRP version, 2 or 3.
@@ -27,14 +28,16 @@ pub struct Setup {
     pub preempt: bool,
     /// `auth_pass`; version 2 only.
     pub password: Option<&'static str>,
-    /// Adverts go to 224.0.0.18 instead of to the peer.
+    /// Adverts go to 224.0.0.18 instead of to the peers.
     pub multicast: bool,
+    /// The hosts that are routers, and so the peers of each other; the users' are `a` and `b`.
+    pub routers: &'static [&'static str],
 }
 
 /// The keepalived of a node.
 #[derive(Clone, Copy)]
 pub struct Keepalived<'a> {
-    node: Node<'a>,
+    host: Host<'a>,
 }
 
 /// What its log says that it is.
@@ -51,14 +54,14 @@ pub enum State {
 }
 
 impl<'a> Keepalived<'a> {
-    /// On this node.
-    pub fn on(node: Node<'a>) -> Self {
-        Self { node }
+    /// On this host.
+    pub fn on(host: impl Into<Host<'a>>) -> Self {
+        Self { host: host.into() }
     }
 
     /// Its log.
     pub fn log(self) -> PathBuf {
-        self.node.home().join("keepalived.log")
+        self.host.home().join("keepalived.log")
     }
 
     /// Writes the configuration and starts it.
@@ -74,15 +77,15 @@ impl<'a> Keepalived<'a> {
     /// # Errors
     /// It is not installed, or the node's files cannot be written.
     pub fn start_on(self, text: &str) -> Result<()> {
-        self.start_with(text, &[])
+        self.start_with(text, &[], &[])
     }
 
-    /// Starts it on these words, with more options.
+    /// The same, with more options, and with `NAME=VALUE` words more in its environment.
     ///
     /// # Errors
-    /// It is not installed, or the node's files cannot be written.
-    pub fn start_with(self, text: &str, options: &[&str]) -> Result<()> {
-        let home = self.node.home();
+    /// As [`Self::start_on`].
+    pub fn start_with(self, text: &str, options: &[&str], environment: &[OsString]) -> Result<()> {
+        let home = self.host.home();
         fs::create_dir_all(&home)?;
         let config = home.join("keepalived.conf");
         fs::write(&config, text)?;
@@ -99,19 +102,19 @@ impl<'a> Keepalived<'a> {
         }
         let program = super::need::find_program("keepalived").context("keepalived is not installed")?;
         arguments.insert(0, program.into_os_string());
-        let (program, arguments) = dropin::private(self.node, arguments)?;
-        host::start(&self.node.place(), None, &self.log(), &program, &arguments)
+        let (program, arguments) = dropin::private(self.host, environment, arguments)?;
+        host::start(&self.host.place(), None, &self.log(), &program, &arguments)
     }
 
     /// The words of its configuration.
     pub fn config(self, setup: &Setup) -> String {
-        let Setup { version, advert_int, priority, vrid, preempt, password, multicast } = setup;
+        let Setup { version, advert_int, priority, vrid, preempt, password, multicast, routers } = setup;
         let nopreempt = if *preempt { "" } else { "    nopreempt\n" };
         let unicast = if *multicast {
             String::new()
         } else {
-            let (ours, peer) = (self.node.address(), self.node.peer_address());
-            format!("    unicast_src_ip {ours}\n    unicast_peer {{\n        {peer}\n    }}\n")
+            let peers: String = self.host.peers(routers).iter().map(|peer| format!("        {peer}\n")).collect();
+            format!("    unicast_src_ip {}\n    unicast_peer {{\n{peers}    }}\n", self.host.address())
         };
         let auth = password.map_or(String::new(), |password| {
             format!("    authentication {{\n        auth_type PASS\n        auth_pass {password}\n    }}\n")
@@ -145,7 +148,7 @@ impl<'a> Keepalived<'a> {
 
     /// Its processes: the parent and its VRRP child.
     pub fn processes(self) -> Vec<Pid> {
-        let Ok(inode) = netns::inode(&self.node.netns()) else { return Vec::new() };
+        let Ok(inode) = netns::inode(&self.host.netns()) else { return Vec::new() };
         let named =
             |pid: &Pid| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "keepalived");
         netns::processes(inode).into_iter().filter(named).collect()
@@ -172,7 +175,7 @@ impl<'a> Keepalived<'a> {
     /// # Errors
     /// It does not run.
     pub fn terminate(self) -> Result<u64> {
-        let file = self.node.home().join("keepalived.pid");
+        let file = self.host.home().join("keepalived.pid");
         let text = fs::read_to_string(&file).with_context(|| format!("cannot read `{}`", file.display()))?;
         let pid = Pid::from_raw(text.trim().parse()?);
         ensure!(self.processes().contains(&pid), "keepalived {pid} does not run");

@@ -7,7 +7,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | [`state`] | what stands on the disk about a lab; run ids, owners, folders |
-//! | [`netns`], [`link`], [`host`] | namespaces and what runs in them; switch, ports, partition; a host's `init` |
+//! | [`netns`], [`link`], [`host`] | namespaces and what runs in them; switch, ports, partition; a host, and its `init` |
 //! | [`node`], [`config`], [`postgres`] | a node and its daemon; the daemon's configuration; its PostgreSQL |
 //! | [`pass`] | what a cable of this kind needs for native XDP |
 //! | [`cgroup`] | everything that runs on a node is in a cgroup of its own |

@@ -16,6 +16,7 @@ use harbor_ha_ebpf::wire::{arp, ethernet, ipv4, vrrp};
 use nix::sys::socket::{setsockopt, sockopt::ReceiveTimeout};
 use nix::sys::time::{TimeVal, TimeValLike};
 
+use super::host::Host;
 use super::state::VIP;
 use super::{Lab, Side, clock, netns};
 
@@ -36,6 +37,8 @@ pub struct Seen {
 pub enum What {
     /// An advert of a node, of this priority.
     Advert(Side, u8),
+    /// An advert of the client's host, of this priority: it can be a third router.
+    Third(u8),
     /// A node said that the virtual address lives with it.
     Garp(Side),
 }
@@ -57,6 +60,7 @@ impl Wire {
         // The thread looks whether it shall stop at least this often.
         setsockopt(&socket, ReceiveTimeout, &TimeVal::milliseconds(100))?;
         let nodes = Side::BOTH.map(|side| (side, lab.state().address(side).octets(), lab.state().mac(side.name())));
+        let third = Host::named(lab.state(), "c").address().octets();
         let (seen, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
         let (list, end, mut socket) = (Arc::clone(&seen), Arc::clone(&stop), File::from(socket));
         let listen = move || {
@@ -66,7 +70,7 @@ impl Wire {
             while !end.load(Ordering::Relaxed) {
                 let Ok(length) = socket.read(&mut frame) else { continue };
                 let at_ns = clock::now_ns();
-                if let Some(what) = parse(&frame[..length], &nodes) {
+                if let Some(what) = parse(&frame[..length], &nodes, third) {
                     list.lock().expect("no holder panics").push(Seen { at_ns, what });
                 }
             }
@@ -115,7 +119,7 @@ pub(super) fn packet_socket() -> Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-fn parse(frame: &[u8], nodes: &[(Side, [u8; 4], [u8; 6])]) -> Option<What> {
+fn parse(frame: &[u8], nodes: &[(Side, [u8; 4], [u8; 6])], third: [u8; 4]) -> Option<What> {
     if let Some(mac) = arp::announces(frame, VIP.octets()) {
         return nodes.iter().find(|node| node.2 == mac).map(|node| What::Garp(node.0));
     }
@@ -125,6 +129,9 @@ fn parse(frame: &[u8], nodes: &[(Side, [u8; 4], [u8; 6])]) -> Option<What> {
     }
     let header = ipv4::parse(&mut cursor).filter(|header| header.protocol == ipv4::VRRP)?;
     let advert = vrrp::parse(cursor, header.payload, header.source, header.destination).ok()?;
+    if header.source == third {
+        return Some(What::Third(advert.priority.0));
+    }
     let side = nodes.iter().find(|node| node.1 == header.source)?.0;
     Some(What::Advert(side, advert.priority.0))
 }

@@ -8,19 +8,21 @@ use harbor_ha_tests::lab::wire::{What, Wire};
 use harbor_ha_tests::lab::{Lab, Side, clock, link};
 
 use super::either::Who::{Ours, Theirs};
-use super::either::{Daemon, Who, address_is_on};
+use super::either::{Daemon, EITHER_WAY, Who, address_is_on};
 use super::keepalived::{Protocol, STRONG, V2, V3, VRID, WEAK, addresses, has_vip, last_word, told, with_keepalived};
 use super::waits::{Stated, advert_of, adverts_of, count, seen};
 use super::{LIMIT, on_a_judged_network, requirements_met, settled};
 
-fn a_life(test: &str, who: [Who; 2], protocol: Protocol) {
-    with_keepalived(test, |lab| live(lab, test, who, protocol));
+fn lives(test: &str, protocol: Protocol) {
+    for who in EITHER_WAY {
+        with_keepalived(test, |lab| live(lab, test, who, protocol));
+    }
 }
 
 /// Everything that happens to a pair in its life, one after the other.
 pub(super) fn live(lab: &Lab, test: &str, who: [Who; 2], protocol: Protocol) {
     let wire = Wire::on(lab, "b").unwrap();
-    let [a, b] = Daemon::pair(lab, who);
+    let [a, b] = Daemon::each(lab, who);
     let (strong, weak) = (protocol.keepalived(STRONG), protocol.keepalived(WEAK));
     let preempting = Setup { preempt: true, ..strong.clone() };
 
@@ -86,30 +88,20 @@ pub(super) fn live(lab: &Lab, test: &str, who: [Who; 2], protocol: Protocol) {
 }
 
 #[test]
-fn a_life_of_ours_beside_a_weaker_keepalived_v2() {
-    a_life("a_life_of_ours_beside_a_weaker_keepalived_v2", [Ours, Theirs], V2);
+fn lives_of_ours_beside_a_weaker_and_a_stronger_keepalived_v2() {
+    lives("lives_of_ours_beside_a_weaker_and_a_stronger_keepalived_v2", V2);
 }
 
 #[test]
-fn a_life_of_ours_beside_a_stronger_keepalived_v2() {
-    a_life("a_life_of_ours_beside_a_stronger_keepalived_v2", [Theirs, Ours], V2);
-}
-
-#[test]
-fn a_life_of_ours_beside_a_weaker_keepalived_v3() {
-    a_life("a_life_of_ours_beside_a_weaker_keepalived_v3", [Ours, Theirs], V3);
-}
-
-#[test]
-fn a_life_of_ours_beside_a_stronger_keepalived_v3() {
-    a_life("a_life_of_ours_beside_a_stronger_keepalived_v3", [Theirs, Ours], V3);
+fn lives_of_ours_beside_a_weaker_and_a_stronger_keepalived_v3() {
+    lives("lives_of_ours_beside_a_weaker_and_a_stronger_keepalived_v3", V3);
 }
 
 /// Two of one priority that both serve after a partition: the greater address keeps it (RFC 9568 §6.4.3).
 fn the_address_decides(test: &str, who: [Who; 2]) {
     with_keepalived(test, |lab| {
         let client = Wire::on(lab, "c").unwrap();
-        let [a, b] = Daemon::pair(lab, who);
+        let [a, b] = Daemon::each(lab, who);
         a.start(&V3.keepalived(STRONG));
         a.is(State::Master);
         b.start(&V3.keepalived(STRONG));
@@ -140,7 +132,7 @@ fn of_two_of_one_priority_we_keep_the_address_when_our_own_is_greater() {
 fn the_master_s_interval_counts(test: &str, who: [Who; 2]) {
     with_keepalived(test, |lab| {
         let wire = Wire::on(lab, "b").unwrap();
-        let [a, b] = Daemon::pair(lab, who);
+        let [a, b] = Daemon::each(lab, who);
         let slow = Protocol { advert_int: "1", interval_ms: 1000, ..V3 };
         a.start(&slow.keepalived(STRONG));
         a.is(State::Master);
@@ -180,7 +172,7 @@ fn we_wait_by_keepalived_s_slower_interval_v3() {
 /// Both serve, as each refuses what the other says; ours tells why.
 fn they_stay_apart(test: &str, who: [Who; 2], protocol: Protocol, reason: &str, mistake: impl FnOnce(&mut Setup)) {
     with_keepalived(test, |lab| {
-        let [a, b] = Daemon::pair(lab, who);
+        let [a, b] = Daemon::each(lab, who);
         a.start(&protocol.keepalived(STRONG));
         a.is(State::Master);
         let mut setup = protocol.keepalived(WEAK);
@@ -195,7 +187,7 @@ fn they_stay_apart(test: &str, who: [Who; 2], protocol: Protocol, reason: &str, 
 
 #[test]
 fn another_password_keeps_a_router_and_keepalived_apart() {
-    for who in [[Ours, Theirs], [Theirs, Ours]] {
+    for who in EITHER_WAY {
         they_stay_apart("another_password_keeps_a_router_and_keepalived_apart", who, V2, "password", |setup| {
             setup.password = Some("222222");
         });
@@ -204,7 +196,7 @@ fn another_password_keeps_a_router_and_keepalived_apart() {
 
 #[test]
 fn another_router_id_keeps_a_router_and_keepalived_apart() {
-    for who in [[Ours, Theirs], [Theirs, Ours]] {
+    for who in EITHER_WAY {
         they_stay_apart("another_router_id_keeps_a_router_and_keepalived_apart", who, V3, "stranger", |setup| {
             setup.vrid = VRID + 1;
         });
@@ -213,7 +205,7 @@ fn another_router_id_keeps_a_router_and_keepalived_apart() {
 
 #[test]
 fn another_interval_keeps_a_router_and_keepalived_apart_v2() {
-    for who in [[Ours, Theirs], [Theirs, Ours]] {
+    for who in EITHER_WAY {
         they_stay_apart("another_interval_keeps_a_router_and_keepalived_apart_v2", who, V2, "interval", |setup| {
             setup.advert_int = "2";
         });
@@ -241,7 +233,7 @@ fn grouped(daemon: Daemon<'_>, priority: u8) -> String {
 /// What happens to one instance happens to both.
 fn a_group_moves_as_one(test: &str, who: [Who; 2]) {
     with_keepalived(test, |lab| {
-        let [a, b] = Daemon::pair(lab, who);
+        let [a, b] = Daemon::each(lab, who);
         let dum0 = |side: Side, what: &str| {
             link::batch(Some(&lab.node(side).netns()), &format!("link {what}\n")).unwrap();
         };
@@ -296,7 +288,7 @@ fn two_of_ours_with_the_checksum_of_rfc_9568_understand_each_other() {
     }
     let life = |lab: &Lab| {
         let wire = Wire::on(lab, "b").unwrap();
-        let [a, b] = Daemon::pair(lab, [Ours, Ours]);
+        let [a, b] = Daemon::each(lab, [Ours, Ours]);
         a.start_on(&as_v2(a, STRONG));
         a.is(State::Master);
         b.start_on(&as_v2(b, WEAK));
@@ -317,7 +309,7 @@ fn the_checksum_of_rfc_9568_keeps_us_apart_from_a_keepalived_that_does_not_know_
         return;
     }
     let life = |lab: &Lab| {
-        let [a, b] = Daemon::pair(lab, [Ours, Theirs]);
+        let [a, b] = Daemon::each(lab, [Ours, Theirs]);
         a.start_on(&as_v2(a, STRONG));
         a.is(State::Master);
         b.start(&V3.keepalived(WEAK));

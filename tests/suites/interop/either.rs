@@ -1,9 +1,11 @@
 //! A node with its daemon, whichever of the two that is: the tests ask both the same.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use anyhow::ensure;
 use harbor_ha_tests::lab::dropin::Dropin;
+use harbor_ha_tests::lab::host::Host;
 use harbor_ha_tests::lab::keepalived::{Keepalived, Setup, State};
 use harbor_ha_tests::lab::{Lab, Side};
 
@@ -20,28 +22,36 @@ pub(super) enum Who {
 
 use Who::{Ours, Theirs};
 
-/// A node with its daemon, whichever that is.
+/// A pair of one of each, with ours on `a` and with ours on `b`.
+pub(super) const EITHER_WAY: [[Who; 2]; 2] = [[Ours, Theirs], [Theirs, Ours]];
+
+/// A host with its daemon, whichever that is.
 #[derive(Clone, Copy)]
 pub(super) struct Daemon<'a> {
     lab: &'a Lab,
-    side: Side,
+    pub host: &'static str,
     pub who: Who,
 }
 
 impl<'a> Daemon<'a> {
-    /// Both nodes.
-    pub fn pair(lab: &'a Lab, [a, b]: [Who; 2]) -> [Self; 2] {
-        [Self { lab, side: Side::A, who: a }, Self { lab, side: Side::B, who: b }]
+    /// On both nodes; or on these and the client's host, `c`.
+    pub fn each<const ROUTERS: usize>(lab: &'a Lab, who: [Who; ROUTERS]) -> [Self; ROUTERS] {
+        let mut hosts = ["a", "b", "c"].into_iter();
+        who.map(|who| Self { lab, host: hosts.next().expect("three at most"), who })
+    }
+
+    fn place(self) -> Host<'a> {
+        Host::named(self.lab.state(), self.host)
     }
 
     /// As one of ours.
     pub fn ours(self) -> Dropin<'a> {
-        Dropin::on(self.lab.node(self.side))
+        Dropin::on(self.place())
     }
 
     /// As one of theirs.
     pub fn theirs(self) -> Keepalived<'a> {
-        Keepalived::on(self.lab.node(self.side))
+        Keepalived::on(self.place())
     }
 
     /// Starts it, on the words that keepalived gets.
@@ -51,12 +61,17 @@ impl<'a> Daemon<'a> {
 
     /// Starts it on these words.
     pub fn start_on(self, text: &str) {
+        self.start_with(text, &[]);
+    }
+
+    /// The same, with `NAME=VALUE` words more in its environment.
+    pub fn start_with(self, text: &str, environment: &[OsString]) {
         match self.who {
-            Ours => self.ours().start(text).unwrap(),
+            Ours => self.ours().start_with(text, environment).unwrap(),
             Theirs => {
                 // What it said when it ran before would be taken for what it says now.
                 let _absent = std::fs::remove_file(self.theirs().log());
-                self.theirs().start_on(text).unwrap();
+                self.theirs().start_with(text, &[], environment).unwrap();
             }
         }
     }
@@ -87,7 +102,7 @@ impl<'a> Daemon<'a> {
     }
 
     fn gone(self) {
-        let waited = self.lab.wait(&format!("{} ({:?}) has ended", self.side, self.who), LIMIT, || match self.who {
+        let waited = self.lab.wait(&format!("{} ({:?}) has ended", self.host, self.who), LIMIT, || match self.who {
             Ours => self.ours().ended(),
             Theirs => {
                 ensure!(self.theirs().processes().is_empty(), "it still runs");
@@ -102,7 +117,7 @@ impl<'a> Daemon<'a> {
         if self.who == Theirs {
             return;
         }
-        let waited = self.lab.wait(&format!("{} refuses for `{reason}`", self.side), LIMIT, || {
+        let waited = self.lab.wait(&format!("{} refuses for `{reason}`", self.host), LIMIT, || {
             let status = self.ours().status()?;
             let rejects = status.0["instances"][0]["rejects"].as_array().cloned().unwrap_or_default();
             let strangers = status.number("/interfaces/0/strangers").unwrap_or_default();

@@ -1,5 +1,7 @@
 //! A pair of one harbor-ha and one keepalived, as during a migration from the users' set-up.
 
+use std::fmt::Display;
+
 use harbor_ha_tests::lab::keepalived::{Keepalived, Setup, State};
 use harbor_ha_tests::lab::state::VIP;
 use harbor_ha_tests::lab::wire::{What, Wire};
@@ -22,18 +24,28 @@ pub(super) struct Protocol {
     pub interval_ms: u64,
     pub password: Option<&'static str>,
     pub multicast: bool,
+    pub routers: &'static [&'static str],
 }
 
-pub(super) const V2: Protocol =
-    Protocol { version: 2, advert_int: "1", interval_ms: 1000, password: Some("111111"), multicast: false };
+/// The routers of a pair.
+const PAIR: &[&str] = &["a", "b"];
+
+pub(super) const V2: Protocol = Protocol {
+    version: 2,
+    advert_int: "1",
+    interval_ms: 1000,
+    password: Some("111111"),
+    multicast: false,
+    routers: PAIR,
+};
 /// Fast, but no faster than a busy machine can follow: here a false failover is a failed test.
 pub(super) const V3: Protocol =
-    Protocol { version: 3, advert_int: "0.2", interval_ms: 200, password: None, multicast: false };
+    Protocol { version: 3, advert_int: "0.2", interval_ms: 200, password: None, multicast: false, routers: PAIR };
 
 impl Protocol {
     pub(super) fn keepalived(self, priority: u8) -> Setup {
-        let Self { version, advert_int, password, multicast, .. } = self;
-        Setup { version, advert_int, priority, vrid: VRID, preempt: false, password, multicast }
+        let Self { version, advert_int, password, multicast, routers, .. } = self;
+        Setup { version, advert_int, priority, vrid: VRID, preempt: false, password, multicast, routers }
     }
 
     /// Skew_Time: RFC 3768 §6.1 counts in seconds, RFC 9568 §6.1 in intervals. With these figures, both do.
@@ -80,13 +92,13 @@ pub(super) fn last_word(wire: &Wire, side: Side, before_ns: u64) -> u64 {
     ordinary.expect("it advertised")
 }
 
-pub(super) fn has_vip(lab: &Lab, side: Side) -> bool {
-    addresses(lab, side).contains(&format!(" {VIP}/"))
+pub(super) fn has_vip(lab: &Lab, host: impl Display) -> bool {
+    addresses(lab, host).contains(&format!(" {VIP}/"))
 }
 
-/// What `ip` says of a node.
-pub(super) fn addresses(lab: &Lab, side: Side) -> String {
-    let mut ip = netns::command(&lab.node(side).netns(), "ip").unwrap();
+/// What `ip` says of a host.
+pub(super) fn addresses(lab: &Lab, host: impl Display) -> String {
+    let mut ip = netns::command(&lab.state().netns(&host.to_string()), "ip").unwrap();
     let output = ip.args(["-4", "-o", "address"]).output().unwrap();
     String::from_utf8_lossy(&output.stdout).into_owned()
 }

@@ -16,7 +16,7 @@ use harbor_ha_tests::lab::{Lab, Side, clock, netns};
 use nix::net::if_::if_nametoindex;
 
 use super::either::Who::{Ours, Theirs};
-use super::either::{Daemon, Who, address_is_on};
+use super::either::{Daemon, EITHER_WAY, Who, address_is_on};
 use super::keepalived::{Protocol, STRONG, V3, VRID, WEAK, last_word, with_keepalived};
 use super::waits::{Stated, advert_of, adverts_of, count, seen};
 
@@ -34,7 +34,7 @@ fn preempting(protocol: Protocol, priority: u8) -> Setup {
 /// How many adverts of `b` pass from the start of a stronger `a` with these words to its first one.
 fn waited(lab: &Lab, who: [Who; 2], globals: &str, words: &str) -> usize {
     let wire = Wire::on(lab, "b").unwrap();
-    let [a, b] = Daemon::pair(lab, who);
+    let [a, b] = Daemon::each(lab, who);
     b.start(&V3.keepalived(WEAK));
     b.is(State::Master);
     let from = clock::now_ns();
@@ -65,7 +65,7 @@ fn newcomer_waits(test: &str, who: [Who; 2], globals: &str, words: &str) {
 
 #[test]
 fn preempt_delay_makes_a_stronger_newcomer_wait() {
-    for who in [[Ours, Theirs], [Theirs, Ours]] {
+    for who in EITHER_WAY {
         newcomer_waits("preempt_delay_makes_a_stronger_newcomer_wait", who, "", "preempt_delay 3");
     }
 }
@@ -74,7 +74,7 @@ fn preempt_delay_makes_a_stronger_newcomer_wait() {
 /// router id and another address, speaks to `c`, and is there to count by.
 fn waited_alone(lab: &Lab, who: Who, globals: &str) -> usize {
     let wire = Wire::on(lab, "b").unwrap();
-    let [a, b] = Daemon::pair(lab, [who, who]);
+    let [a, b] = Daemon::each(lab, [who, who]);
     let client = lab.state().hosts().into_iter().find(|(host, _)| *host == "c").expect("a client").1;
     let peer = lab.state().address(Side::A);
     let clock = b.theirs().config(&Setup { vrid: VRID + 1, ..V3.keepalived(WEAK) });
@@ -104,18 +104,17 @@ fn a_startup_delay_keeps_a_newcomer_silent() {
     }
 }
 
-#[test]
-fn after_a_startup_delay_a_stronger_master_is_followed_until_it_dies() {
-    for who in [[Ours, Theirs], [Theirs, Ours]] {
-        with_keepalived("after_a_startup_delay_a_stronger_master_is_followed_until_it_dies", |lab| {
+/// A newcomer `a` with these words lets the master `b` be for this many adverts of it, and takes over when it dies.
+fn follows_until_it_dies(test: &str, [newcomer, master]: [u8; 2], globals: &str, words: &str, adverts: usize) {
+    for who in EITHER_WAY {
+        with_keepalived(test, |lab| {
             let wire = Wire::on(lab, "b").unwrap();
-            let [a, b] = Daemon::pair(lab, who);
-            b.start(&V3.keepalived(STRONG));
+            let [a, b] = Daemon::each(lab, who);
+            b.start(&V3.keepalived(master));
             b.is(State::Master);
-            a.start_on(&with_words(a, &preempting(V3, WEAK), "vrrp_startup_delay 1", ""));
+            a.start_on(&with_words(a, &preempting(V3, newcomer), globals, words));
             a.is(State::Backup);
-            // The delay, and two Master_Down_Intervals.
-            adverts_of(lab, &wire, Side::B, 13);
+            adverts_of(lab, &wire, Side::B, adverts);
             assert_eq!((a.state(), count(&wire, Side::A, 0)), (State::Backup, 0), "{who:?}");
             let killed = b.kill();
             a.is(State::Master);
@@ -123,6 +122,20 @@ fn after_a_startup_delay_a_stronger_master_is_followed_until_it_dies() {
             last_word(&wire, Side::B, first);
         });
     }
+}
+
+#[test]
+fn after_a_startup_delay_a_stronger_master_is_followed_until_it_dies() {
+    let test = "after_a_startup_delay_a_stronger_master_is_followed_until_it_dies";
+    // The delay, and two Master_Down_Intervals.
+    follows_until_it_dies(test, [WEAK, STRONG], "vrrp_startup_delay 1", "", 13);
+}
+
+#[test]
+fn preempt_delay_is_for_a_living_master_and_not_for_a_dead_one() {
+    let test = "preempt_delay_is_for_a_living_master_and_not_for_a_dead_one";
+    // No test waits for that long; three times its Master_Down_Interval.
+    follows_until_it_dies(test, [STRONG, WEAK], "", "preempt_delay 1000", 12);
 }
 
 /// Ours alone: a keepalived 2.2.7 that has heard a weaker master in its start-up delay stays backup for ever, also when that
@@ -131,28 +144,6 @@ fn after_a_startup_delay_a_stronger_master_is_followed_until_it_dies() {
 fn after_a_startup_delay_we_take_over_from_a_weaker_keepalived() {
     let test = "after_a_startup_delay_we_take_over_from_a_weaker_keepalived";
     newcomer_waits(test, [Ours, Theirs], "vrrp_startup_delay 3", "");
-}
-
-#[test]
-fn preempt_delay_is_for_a_living_master_and_not_for_a_dead_one() {
-    for who in [[Ours, Theirs], [Theirs, Ours]] {
-        with_keepalived("preempt_delay_is_for_a_living_master_and_not_for_a_dead_one", |lab| {
-            let wire = Wire::on(lab, "b").unwrap();
-            let [a, b] = Daemon::pair(lab, who);
-            b.start(&V3.keepalived(WEAK));
-            b.is(State::Master);
-            // No test waits for that long.
-            a.start_on(&with_words(a, &preempting(V3, STRONG), "", "preempt_delay 1000"));
-            a.is(State::Backup);
-            // Three times its Master_Down_Interval.
-            adverts_of(lab, &wire, Side::B, 12);
-            assert_eq!((a.state(), count(&wire, Side::A, 0)), (State::Backup, 0), "{who:?}");
-            let killed = b.kill();
-            a.is(State::Master);
-            let first = seen(lab, &wire, killed, "an advert of a", advert_of(Side::A));
-            last_word(&wire, Side::B, first);
-        });
-    }
 }
 
 /// The usual distance between two adverts of a node.
@@ -168,9 +159,9 @@ fn interval(wire: &Wire, side: Side, before_ns: u64) -> u64 {
 /// How long `b` waits for `a`, in adverts of `a`.
 fn missed(lab: &Lab, who: [Who; 2], words: &str) -> f64 {
     let wire = Wire::on(lab, "b").unwrap();
-    let [a, b] = Daemon::pair(lab, who);
+    let [a, b] = Daemon::each(lab, who);
     let protocol = Protocol { advert_int: "0.4", interval_ms: 400, ..V3 };
-    a.start_on(&with_words(a, &protocol.keepalived(STRONG), "", words));
+    a.start(&protocol.keepalived(STRONG));
     a.is(State::Master);
     b.start_on(&with_words(b, &protocol.keepalived(WEAK), "", words));
     b.is(State::Backup);
@@ -187,7 +178,7 @@ fn missed(lab: &Lab, who: [Who; 2], words: &str) -> f64 {
 #[test]
 fn down_timer_adverts_is_how_many_adverts_a_backup_misses() {
     let test = "down_timer_adverts_is_how_many_adverts_a_backup_misses";
-    for who in [[Ours, Theirs], [Theirs, Ours]] {
+    for who in EITHER_WAY {
         with_keepalived(test, |lab| {
             let waited = ["down_timer_adverts 1", "", "down_timer_adverts 8"].map(|words| missed(lab, who, words));
             eprintln!("{test}: {who:?}: 1, 3 and 8 adverts and the skew (0.96): b waited {waited:.2?} adverts");
@@ -197,6 +188,9 @@ fn down_timer_adverts_is_how_many_adverts_a_backup_misses() {
         });
     }
 }
+
+/// Half of its interval is time enough to answer in.
+const SLOW: Protocol = Protocol { advert_int: "0.6", interval_ms: 600, multicast: true, ..V3 };
 
 /// A third router, on `c`: it says what it is told to, when it is told.
 struct Third {
@@ -219,7 +213,7 @@ impl Third {
             vrid: VRID,
             priority: Priority(priority),
             // Hundredths of a second.
-            interval: 100,
+            interval: (SLOW.interval_ms / 10) as u16,
             addresses: &[VIP.octets()],
             password: None,
             checksum: Checksum::PseudoHeader,
@@ -229,22 +223,6 @@ impl Third {
         let at = clock::now_ns();
         self.port.send(&buffer[..length], self.own, GROUP, 255).unwrap();
         at
-    }
-}
-
-/// A master of multicast adverts each second, with these words, and what `c` makes it do.
-fn a_master_hears(test: &str, words: &str, check: impl Fn(&Lab, &Wire, &Third, Daemon<'_>)) {
-    for who in [Ours, Theirs] {
-        with_keepalived(test, |lab| {
-            let wire = Wire::on(lab, "b").unwrap();
-            let [a, _] = Daemon::pair(lab, [who, who]);
-            let slow = Protocol { advert_int: "1", interval_ms: 1000, multicast: true, ..V3 };
-            a.start_on(&with_words(a, &preempting(slow, STRONG), "", words));
-            a.is(State::Master);
-            let third = Third::on(lab);
-            adverts_of(lab, &wire, Side::A, 3);
-            check(lab, &wire, &third, a);
-        });
     }
 }
 
@@ -259,24 +237,6 @@ fn answers(lab: &Lab, wire: &Wire, third: &Third) -> bool {
     answer - spoke < usual / 2
 }
 
-#[test]
-fn a_weaker_advert_is_answered_at_once() {
-    let test = "a_weaker_advert_is_answered_at_once";
-    a_master_hears(test, "", |lab, wire, third, a| {
-        let answered = [(); 3].map(|()| answers(lab, wire, third));
-        assert_eq!((answered, a.state()), ([true; 3], State::Master), "{:?}", a.who);
-    });
-}
-
-#[test]
-fn with_lower_prio_no_advert_a_weaker_advert_is_not_answered() {
-    let test = "with_lower_prio_no_advert_a_weaker_advert_is_not_answered";
-    a_master_hears(test, "lower_prio_no_advert", |lab, wire, third, a| {
-        let answered = [(); 3].map(|()| answers(lab, wire, third));
-        assert_eq!((answered, a.state()), ([false; 3], State::Master), "{:?}", a.who);
-    });
-}
-
 /// How many adverts a master sends after a stronger one, until it takes over again as nobody goes on.
 fn last_words(lab: &Lab, wire: &Wire, third: &Third, a: Daemon<'_>) -> usize {
     adverts_of(lab, wire, Side::A, 1);
@@ -289,30 +249,47 @@ fn last_words(lab: &Lab, wire: &Wire, third: &Third, a: Daemon<'_>) -> usize {
     own.take_while(|at| at - said < usual).count()
 }
 
-#[test]
-fn a_master_yields_to_a_stronger_advert_without_a_word() {
-    let test = "a_master_yields_to_a_stronger_advert_without_a_word";
-    a_master_hears(test, "", |lab, wire, third, a| {
-        assert_eq!(last_words(lab, wire, third, a), 0, "{:?}: {:?}", a.who, wire.since(0));
-    });
+/// With these words a master answers a weaker advert at once, or not, and yields to a stronger one with so many words more.
+fn a_master(test: &str, words: &str, answered: bool, more: usize) {
+    for who in [Ours, Theirs] {
+        with_keepalived(test, |lab| {
+            let wire = Wire::on(lab, "b").unwrap();
+            let [a] = Daemon::each(lab, [who]);
+            a.start_on(&with_words(a, &preempting(SLOW, STRONG), "", words));
+            a.is(State::Master);
+            let third = Third::on(lab);
+            adverts_of(lab, &wire, Side::A, 3);
+            let answers = [(); 3].map(|()| answers(lab, &wire, &third));
+            assert_eq!((answers, a.state()), ([answered; 3], State::Master), "{who:?}");
+            assert_eq!(last_words(lab, &wire, &third, a), more, "{who:?}: {:?}", wire.since(0));
+        });
+    }
 }
 
 #[test]
-fn with_higher_prio_send_advert_it_yields_with_one_more() {
-    let test = "with_higher_prio_send_advert_it_yields_with_one_more";
-    a_master_hears(test, "higher_prio_send_advert", |lab, wire, third, a| {
-        assert_eq!(last_words(lab, wire, third, a), 1, "{:?}: {:?}", a.who, wire.since(0));
-    });
+fn a_weaker_advert_is_answered_at_once_and_a_stronger_one_is_yielded_to_without_a_word() {
+    let test = "a_weaker_advert_is_answered_at_once_and_a_stronger_one_is_yielded_to_without_a_word";
+    a_master(test, "", true, 0);
+}
+
+#[test]
+fn with_lower_prio_no_advert_a_weaker_advert_is_not_answered() {
+    a_master("with_lower_prio_no_advert_a_weaker_advert_is_not_answered", "lower_prio_no_advert", false, 0);
+}
+
+#[test]
+fn with_higher_prio_send_advert_a_master_yields_with_one_more() {
+    a_master("with_higher_prio_send_advert_a_master_yields_with_one_more", "higher_prio_send_advert", true, 1);
 }
 
 /// What the word is for: the winner, whose announcement may have been overtaken by ours, hears a weaker advert, and
 /// announces the address once more.
 #[test]
 fn the_winner_announces_again_after_the_last_word_of_the_loser() {
-    for who in [[Ours, Theirs], [Theirs, Ours]] {
+    for who in EITHER_WAY {
         with_keepalived("the_winner_announces_again_after_the_last_word_of_the_loser", |lab| {
             let wire = Wire::on(lab, "b").unwrap();
-            let [a, b] = Daemon::pair(lab, who);
+            let [a, b] = Daemon::each(lab, who);
             a.start_on(&with_words(a, &preempting(V3, WEAK), "", "higher_prio_send_advert"));
             a.is(State::Master);
             b.start(&preempting(V3, STRONG));

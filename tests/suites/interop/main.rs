@@ -9,11 +9,15 @@ mod forged;
 mod judge;
 mod keepalived;
 mod keywords;
+mod mail;
 mod migration;
 mod multicast;
+mod peers;
 mod router;
 mod seed;
 mod told;
+mod tracking;
+mod twins;
 mod waits;
 mod words;
 
@@ -24,6 +28,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use harbor_ha_tests::lab::dropin::Dropin;
+use harbor_ha_tests::lab::host::Host;
 use harbor_ha_tests::lab::keepalived::Keepalived;
 use harbor_ha_tests::lab::need::{self, LAB, Need};
 use harbor_ha_tests::lab::node::Status;
@@ -120,10 +125,9 @@ fn until(lab: &Lab, side: Side, what: &str, wanted: impl Fn(&Status) -> bool) ->
 /// A failed wait shows what the daemons said.
 fn settled(lab: &Lab, waited: Result<()>) {
     let Err(error) = waited else { return };
-    let logs = Side::BOTH.into_iter().flat_map(|side| {
-        let node = lab.node(side);
-        [node.daemon_log(), Keepalived::on(node).log(), Dropin::on(node).log()]
-    });
+    let nodes = Side::BOTH.map(|side| lab.node(side).daemon_log());
+    let hosts = lab.state().hosts().into_iter().map(|(name, _)| Host::named(lab.state(), name));
+    let logs = nodes.into_iter().chain(hosts.flat_map(|host| [Keepalived::on(host).log(), Dropin::on(host).log()]));
     let told: Vec<_> =
         logs.filter_map(|file| Some(format!("--- {}\n{}", file.display(), fs::read_to_string(&file).ok()?))).collect();
     panic!("{error:#}\n{}", told.join("\n"));

@@ -7,8 +7,7 @@ use harbor_ha_tests::lab::wire::Wire;
 use harbor_ha_tests::lab::{Lab, Side};
 
 use super::dropin::live;
-use super::either::Who::{Ours, Theirs};
-use super::either::{Daemon, Who};
+use super::either::{Daemon, EITHER_WAY, Who};
 use super::keepalived::{Protocol, STRONG, V2, V3, WEAK};
 use super::waits::{Stated, advert_of, adverts_of};
 use super::{on_a_judged_network, requirements_met};
@@ -27,34 +26,23 @@ fn to_the_group(judgement: &Judgement) -> Result<()> {
     elsewhere.map_or(Ok(()), |it| Err(anyhow::anyhow!("{it:?}"))).context("adverts went to another than the group")
 }
 
-fn on_a_lan(test: &str, run: impl FnOnce(&Lab)) {
-    if requirements_met(test, &["keepalived"]) {
-        on_a_judged_network(Checksum::PseudoHeader, run, to_the_group);
+fn lives(test: &str, protocol: Protocol) {
+    if !requirements_met(test, &["keepalived"]) {
+        return;
+    }
+    for who in EITHER_WAY {
+        on_a_judged_network(Checksum::PseudoHeader, |lab| live(lab, test, who, protocol), to_the_group);
     }
 }
 
-fn a_life(test: &str, who: [Who; 2], protocol: Protocol) {
-    on_a_lan(test, |lab| live(lab, test, who, protocol));
+#[test]
+fn multicast_lives_of_ours_beside_a_weaker_and_a_stronger_keepalived_v2() {
+    lives("multicast_lives_of_ours_beside_a_weaker_and_a_stronger_keepalived_v2", V2_MULTICAST);
 }
 
 #[test]
-fn a_multicast_life_of_ours_beside_a_weaker_keepalived_v2() {
-    a_life("a_multicast_life_of_ours_beside_a_weaker_keepalived_v2", [Ours, Theirs], V2_MULTICAST);
-}
-
-#[test]
-fn a_multicast_life_of_ours_beside_a_stronger_keepalived_v2() {
-    a_life("a_multicast_life_of_ours_beside_a_stronger_keepalived_v2", [Theirs, Ours], V2_MULTICAST);
-}
-
-#[test]
-fn a_multicast_life_of_ours_beside_a_weaker_keepalived_v3() {
-    a_life("a_multicast_life_of_ours_beside_a_weaker_keepalived_v3", [Ours, Theirs], V3_MULTICAST);
-}
-
-#[test]
-fn a_multicast_life_of_ours_beside_a_stronger_keepalived_v3() {
-    a_life("a_multicast_life_of_ours_beside_a_stronger_keepalived_v3", [Theirs, Ours], V3_MULTICAST);
+fn multicast_lives_of_ours_beside_a_weaker_and_a_stronger_keepalived_v3() {
+    lives("multicast_lives_of_ours_beside_a_weaker_and_a_stronger_keepalived_v3", V3_MULTICAST);
 }
 
 /// One that speaks to the group and one that speaks to its peer do not take each other's adverts, in either daemon.
@@ -64,7 +52,7 @@ fn apart(test: &str, who: [Who; 2], multicast: [bool; 2]) {
     }
     let run = |lab: &Lab| {
         let wire = Wire::on(lab, "b").unwrap();
-        let [a, b] = Daemon::pair(lab, who);
+        let [a, b] = Daemon::each(lab, who);
         a.start(&Setup { multicast: multicast[0], ..V3.keepalived(STRONG) });
         a.is(State::Master);
         b.start(&Setup { multicast: multicast[1], ..V3.keepalived(WEAK) });
@@ -80,7 +68,7 @@ fn apart(test: &str, who: [Who; 2], multicast: [bool; 2]) {
 
 #[test]
 fn unicast_and_multicast_do_not_meet() {
-    for who in [[Ours, Theirs], [Theirs, Ours]] {
+    for who in EITHER_WAY {
         for multicast in [[true, false], [false, true]] {
             apart("unicast_and_multicast_do_not_meet", who, multicast);
         }

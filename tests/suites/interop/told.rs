@@ -4,6 +4,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
 
 use anyhow::ensure;
 use harbor_ha_tests::lab::dropin::Dropin;
@@ -33,8 +34,15 @@ fn config(daemon: Daemon<'_>) -> String {
     )
 }
 
+/// Makes a FIFO and holds it open, so that nothing is lost with the daemon.
+pub(super) fn made(fifo: &Path) -> File {
+    mkfifo(fifo, Mode::from_bits_truncate(0o600)).unwrap();
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).custom_flags(libc::O_NONBLOCK).open(fifo).unwrap()
+}
+
 /// Whatever is in the pipe.
-fn drained(fifo: &mut File) -> String {
+pub(super) fn drained(fifo: &mut File) -> String {
     let mut bytes = Vec::new();
     match fifo.read_to_end(&mut bytes) {
         Err(error) if error.kind() == ErrorKind::WouldBlock => {}
@@ -45,7 +53,7 @@ fn drained(fifo: &mut File) -> String {
 
 /// What the FIFO and the script were told of a, from its start to its end.
 fn told(lab: &Lab, who: Who) -> [Vec<String>; 2] {
-    let [a, b] = Daemon::pair(lab, [who, Theirs]);
+    let [a, b] = Daemon::each(lab, [who, Theirs]);
     let etc = Dropin::on(lab.node(Side::A)).etc().unwrap();
     for (name, body) in
         [("check", "[ ! -e /etc/keepalived/bad ]"), ("notify", "echo \"$# $*\" >> /etc/keepalived/arguments")]
@@ -54,10 +62,7 @@ fn told(lab: &Lab, who: Who) -> [Vec<String>; 2] {
         fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     }
-    // Held open, so that nothing is lost with the daemon.
-    mkfifo(&etc.join("fifo"), Mode::from_bits_truncate(0o600)).unwrap();
-    let mut options = OpenOptions::new();
-    let mut fifo = options.read(true).write(true).custom_flags(libc::O_NONBLOCK).open(etc.join("fifo")).unwrap();
+    let mut fifo = made(&etc.join("fifo"));
     let arguments = || fs::read_to_string(etc.join("arguments")).unwrap_or_default();
     let heard = |word: &str| {
         let waited = lab.wait(&format!("the script of a was told {word}"), LIMIT, || {
@@ -109,7 +114,7 @@ fn the_fifo_and_the_notify_script_are_told_by_us_what_keepalived_tells_them() {
 #[test]
 fn more_than_20_addresses_of_keepalived_make_both_master() {
     with_keepalived("more_than_20_addresses_of_keepalived_make_both_master", |lab| {
-        let [a, b] = Daemon::pair(lab, [Ours, Theirs]);
+        let [a, b] = Daemon::each(lab, [Ours, Theirs]);
         let many: String = (1..=21).map(|last| format!("        10.77.1.{last}\n")).collect();
         let text = |daemon: Daemon<'_>, priority| {
             let text = daemon.theirs().config(&V3.keepalived(priority));

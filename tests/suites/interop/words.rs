@@ -134,7 +134,7 @@ fn commands_and_passwords_are_read_as_keepalived_reads_them() {
     let lab = Lab::network(&Options { daemon: false, ..Options::default() }).unwrap();
     let run = lab.run().to_owned();
     let keepalived = Keepalived::on(lab.node(Side::A));
-    keepalived.start_with(&config(), &["-d"]).unwrap();
+    keepalived.start_with(&config(), &["-d"], &[]).unwrap();
     let log = || String::from_utf8_lossy(&fs::read(keepalived.log()).unwrap_or_default()).into_owned();
     let last = format!("VRRP Script = S{}", COMMANDS.len() - 1);
     let waited = lab.wait("keepalived told its last script", LIMIT, || {

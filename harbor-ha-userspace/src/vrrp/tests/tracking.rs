@@ -137,6 +137,21 @@ fn what_has_no_weight_is_waited_for_and_stops() {
 }
 
 #[test]
+fn a_weight_is_waited_for_unless_a_script_has_it() {
+    let mut rules = instance(v2(1), 100);
+    rules.tracks = [0, 1].map(|id| Track { tracker: TrackerId(id), weight: 20, reverse: false }).into();
+    let tracker = |kind| TrackerRules { name: "watched".to_owned(), kind };
+    let process = TrackerKind::Process { quorum: 1, quorum_max: None };
+    for kind in [TrackerKind::Interface, process, TrackerKind::File { init: None }] {
+        let trackers = vec![tracker(SCRIPT), tracker(kind)];
+        let mut node = Node::new(Rules { instances: vec![rules.clone()], trackers, ..Rules::default() });
+        assert_eq!(node.state(), State::Init, "{kind:?}");
+        node.track(1, TrackValue::Number(0));
+        assert_eq!(node.state(), State::Backup, "{kind:?}");
+    }
+}
+
+#[test]
 fn a_master_with_a_fault_resigns_first() {
     let mut node = Node::in_state(State::Master, instance(v2(1), 100));
     node.track(0, TrackValue::Number(1));
