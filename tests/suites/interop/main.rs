@@ -4,6 +4,7 @@
 //! recorded, and judged at the end of each test by tshark's dissector of VRRP.
 
 mod dropin;
+mod dump;
 mod either;
 mod forged;
 mod judge;

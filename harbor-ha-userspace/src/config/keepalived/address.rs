@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::draft::Address;
 use super::judge::{Judge, fits};
+use super::safety::Culprit;
 use super::tree::Node;
 use crate::config::check;
 use crate::config::values;
@@ -115,9 +116,12 @@ impl Judge<'_> {
         self.carried(node, "instance.peers; adverts of others are dropped");
         for child in node.children() {
             self.no_block(child);
-            let address = match fits(child.keyword(), values::host_address) {
+            // keepalived takes a prefix length, and leaves it out.
+            let bare =
+                child.keyword().split_once('/').filter(|(_, length)| length.parse::<u8>().is_ok_and(|it| it <= 32));
+            let address = match fits(bare.map_or(child.keyword(), |(bare, _)| bare), values::host_address) {
                 Ok(address) if source == Some(address) => {
-                    self.refused(child, "is this node's own address; name the others alone");
+                    self.not_needed(child, "is this node's own address, and nobody speaks to himself");
                     continue;
                 }
                 Ok(address) if peers.contains(&address) => {
@@ -126,7 +130,9 @@ impl Judge<'_> {
                 }
                 Ok(address) => address,
                 Err(why) => {
-                    self.refused(child, why);
+                    self.refused(child, why.clone());
+                    self.culprit
+                        .get_or_insert_with(|| Culprit::new(child, format!("it would run without this peer: {why}")));
                     continue;
                 }
             };

@@ -1,4 +1,5 @@
 //! Judges `global_defs`.
+// size: one block, and half of it is words
 
 use std::time::Duration;
 
@@ -23,6 +24,12 @@ pub(super) struct Globals {
     pub(super) one_announcement: bool,
     /// Where the pipe is that keepalived shares with its other parts: by our key.
     shared_fifo: Vec<(&'static str, Place)>,
+    /// Who gets mails.
+    recipients: Vec<String>,
+    /// `vrrp_strict`.
+    pub(super) strict: bool,
+    /// Where adverts are sent to another group.
+    pub(super) other_group: Option<Place>,
 }
 
 impl Default for Globals {
@@ -35,6 +42,9 @@ impl Default for Globals {
             priority_changes: false,
             one_announcement: false,
             shared_fifo: Vec::new(),
+            recipients: Vec::new(),
+            strict: false,
+            other_group: None,
         }
     }
 }
@@ -83,6 +93,11 @@ const OWN: [&str; 37] = [
     "vrrp_mcast_group4",
     "process_name",
 ];
+
+/// Of which keepalived keeps the last in a block; it gathers recipients, and of pipes it keeps the first.
+pub(super) fn once() -> Vec<&'static str> {
+    OWN.into_iter().filter(|word| *word != "notification_email" && !word.contains("fifo")).collect()
+}
 
 impl Judge<'_> {
     pub(super) fn global(&mut self, node: &Node) {
@@ -180,8 +195,15 @@ impl Judge<'_> {
             },
             "vrrp_mcast_group4" => match node.word(1) {
                 Some("224.0.0.18") => self.not_needed(node, "is the address of the protocol, and the default"),
-                _ => self.refused(node, "adverts go to 224.0.0.18, the address of the protocol; use instance.peers"),
+                _ => {
+                    self.globals.other_group = Some(node.place);
+                    self.refused(node, "adverts go to 224.0.0.18, the address of the protocol; use instance.peers");
+                }
             },
+            "vrrp_strict" => {
+                self.globals.strict = true;
+                self.listed(node, false, &OWN);
+            }
             _ => self.listed(node, false, &OWN),
         }
     }
@@ -293,7 +315,7 @@ impl Judge<'_> {
     }
 
     fn recipients(&mut self, node: &Node) {
-        let mut to = Vec::new();
+        let mut to = std::mem::take(&mut self.globals.recipients);
         // keepalived takes several on one line.
         for child in node.children() {
             self.mail_lines.push(child.place);
@@ -309,8 +331,9 @@ impl Judge<'_> {
             }
         }
         if !to.is_empty() {
-            self.draft.mail.set("to", draft::list(to));
+            self.draft.mail.set("to", draft::list(to.iter().cloned()));
         }
+        self.globals.recipients = to;
     }
 
     /// What became of the mails is known when all who might want one were heard.
@@ -319,7 +342,16 @@ impl Judge<'_> {
         let mail = &mut self.draft.mail;
         let complete = mail.get("server").is_some() && mail.get("to").is_some();
         if complete {
-            mail.set_default("from", "\"keepalived@localhost\"");
+            if mail.get("from").is_none() {
+                let host = self.around.name().unwrap_or_else(|| "localhost".to_owned());
+                let from =
+                    fits(&format!("root@{host}"), shared::mailbox).unwrap_or_else(|_| "root@localhost".to_owned());
+                mail.set("from", draft::text(&from));
+                if let Some(first) = lines.iter().min() {
+                    let why = format!("mail.from = \"{from}\", as keepalived has it without notification_email_from");
+                    self.ledger.note(*first, "notification_email", Kind::Carried, why);
+                }
+            }
             // As keepalived sends them; a server that nobody can verify must not lose them.
             mail.set_default("tls", "\"none\"");
             if let Some(first) = lines.iter().min().filter(|_| !self.mail_wanted) {
@@ -348,6 +380,10 @@ impl Judge<'_> {
             "notify_fifo_script" => ("command", false),
             _ => ("command", true),
         };
+        let shared = self.globals.shared_fifo.iter().any(|(known, _)| *known == key);
+        if table.get(key).is_some() && own != shared {
+            return self.trap(node, Kind::NotNeeded, "is there already, and keepalived keeps the first one");
+        }
         if table.get(key).is_some() && !own {
             return self.refused(node, ONE_PIPE);
         }

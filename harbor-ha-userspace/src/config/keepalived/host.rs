@@ -50,6 +50,10 @@ impl Surroundings for Host {
         let path = std::env::var_os("PATH")?;
         std::env::split_paths(&path).map(|folder| folder.join(name)).find(runs)
     }
+
+    fn name(&self) -> Option<String> {
+        nix::unistd::gethostname().ok()?.into_string().ok()
+    }
 }
 
 /// The text of a `keepalived.conf`; what is no UTF-8 in it (a comment, most likely) is replaced.
@@ -73,7 +77,7 @@ pub fn read(path: &Path) -> Result<String, String> {
 
 /// keepalived's own default: the host's name up to the first dot.
 pub fn config_id() -> String {
-    let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
+    let name = Host.name().unwrap_or_default();
     name.split('.').next().unwrap_or_default().to_owned()
 }
 
@@ -104,19 +108,30 @@ pub fn is_keepalived(path: &Path, text: impl FnOnce() -> String) -> bool {
 /// Reads a `keepalived.conf` to run by it; its passwords stay in memory.
 ///
 /// # Errors
-/// There is nothing in it to run.
+/// There is nothing in it to run, or an instance is lost that could then be master beside another node.
 pub fn load(path: &Path) -> Result<(Configuration, Vec<Verdict>), Problems> {
     let failed = |text: String| Problems::new(path, vec![Problem { line: None, key: String::new(), text }]);
     let text = read(path).map_err(failed)?;
     let options = Options { config_id: config_id(), secrets_dir: "/in-memory".into(), pair: None };
     let Import { toml, secrets, verdicts } = import(path, &text, &options, &Host);
-    let toml = toml.map_err(|why| {
-        let lost = verdicts.iter().filter(|verdict| verdict.kind == super::Kind::NotSupported);
-        let mut problems: Vec<_> =
-            lost.map(|it| Problem { line: Some(it.line), key: it.keyword.clone(), text: it.why.clone() }).collect();
+    let because = |is: fn(&&Verdict) -> bool, why: String| {
+        let problem = |it: &Verdict| {
+            let (line, key) = match it.file == path {
+                true => (Some(it.line), it.keyword.clone()),
+                false => (None, format!("{}:{}: {}", it.file.display(), it.line, it.keyword)),
+            };
+            Problem { line, key, text: it.why.clone() }
+        };
+        let mut problems: Vec<_> = verdicts.iter().filter(is).map(problem).collect();
         problems.push(Problem { line: None, key: String::new(), text: why });
         Problems::new(path, problems)
-    })?;
+    };
+    if verdicts.iter().any(|it| it.stops) {
+        let why = "is not run: without these lines a node could be master beside another one; `harbor-ha import --dry-run` tells \
+                   of each line";
+        return Err(because(|it| it.stops, why.to_owned()));
+    }
+    let toml = toml.map_err(|why| because(|it| it.kind == super::Kind::NotSupported, why))?;
     let configuration = file::parse_any(&toml, &super::Memory::new(&secrets, &System));
     configuration.map(|configuration| (configuration, verdicts)).map_err(|problems| problems.in_file(path))
 }

@@ -14,7 +14,7 @@ use crate::config::settings::VrrpVersion;
 use crate::config::values;
 
 /// What is judged here, beside [`notify::OWN`].
-const OWN: [&str; 37] = [
+pub(super) const OWN: [&str; 37] = [
     "state",
     "interface",
     "virtual_router_id",
@@ -54,6 +54,35 @@ const OWN: [&str; 37] = [
     "old_unicast_checksum",
 ];
 
+/// Of [`OWN`], those that may be there several times, or in blocks.
+const SEVERAL: [&str; 10] = [
+    "authentication",
+    "unicast_peer",
+    "virtual_ipaddress",
+    "virtual_ipaddress_excluded",
+    "nopreempt",
+    "preempt",
+    "track_interface",
+    "track_script",
+    "track_process",
+    "track_file",
+];
+
+/// Of which keepalived keeps the first.
+const FIRST: [&str; 1] = ["version"];
+
+/// The `state` that counts: a MASTER, wherever it stands.
+pub(super) fn state(node: &Node) -> Option<&Node> {
+    let master = |child: &&Node| child.keyword() == "state" && child.word(1) == Some("MASTER");
+    node.children().iter().find(master).or_else(|| node.last("state"))
+}
+
+/// Whether `nopreempt` holds: a `preempt` below takes its place.
+pub(super) fn holds_back(node: &Node) -> bool {
+    let last = node.children().iter().rev().find(|child| ["nopreempt", "preempt"].contains(&child.keyword()));
+    last.is_some_and(|child| child.keyword() == "nopreempt")
+}
+
 const LONGEST_DELAY: Duration = Duration::from_secs(1000);
 
 impl Judge<'_> {
@@ -63,8 +92,14 @@ impl Judge<'_> {
             Err(why) => return self.refused(node, why),
         };
         self.carried(node, "[[instance]]");
+        self.culprit = None;
         let (mut min_ttl, mut password) = (None, None);
+        let once: Vec<_> = OWN.into_iter().chain(notify::OWN).filter(|word| !SEVERAL.contains(word)).collect();
+        let first: Vec<_> = FIRST.into_iter().chain(notify::SCRIPTS).collect();
         for child in node.children() {
+            if self.superseded(node, child, &once, &first) {
+                continue;
+            }
             match child.keyword() {
                 "authentication" => password = self.authentication(child, instance.version),
                 "unicast_peer" => min_ttl = self.peers(child, instance.source, &mut instance.peers),
@@ -120,7 +155,7 @@ impl Judge<'_> {
         let Some(vrid) = word("virtual_router_id").and_then(|id| id.parse::<u8>().ok()).filter(|id| *id > 0) else {
             return Err("has no virtual_router_id from 1 to 255; keepalived refuses it too".into());
         };
-        let version = match word("version") {
+        let version = match node.first("version").and_then(|child| child.word(1)) {
             Some("2") => VrrpVersion::V2,
             Some("3") => VrrpVersion::V3,
             _ => self.globals.version,
@@ -150,7 +185,7 @@ impl Judge<'_> {
             self.no_block(child);
         }
         let main = &mut instance.main;
-        let wishes_master = node.last("state").and_then(|child| child.word(1)) == Some("MASTER");
+        let wishes_master = state(node).and_then(|child| child.word(1)) == Some("MASTER");
         let owner = node.last("priority").and_then(|child| child.word(1)) == Some("255");
         match child.keyword() {
             "state" => match child.word(1) {
@@ -232,6 +267,7 @@ impl Judge<'_> {
             "nopreempt" if owner => {
                 self.not_needed(child, "the owner of the address (priority 255) always preempts, in keepalived too");
             }
+            "nopreempt" if !holds_back(node) => self.not_needed(child, "a `preempt` below takes its place"),
             "nopreempt" if wishes_master => {
                 main.set("preempt", "false".into());
                 self.trap(
@@ -245,11 +281,11 @@ impl Judge<'_> {
                 main.set("preempt", "false".into());
                 self.carried(child, "instance.preempt = false");
             }
-            "preempt" if node.has("nopreempt") => self.not_needed(child, "nopreempt is there too"),
+            "preempt" if holds_back(node) => self.not_needed(child, "a `nopreempt` below takes its place"),
             "preempt" => self.carried(child, "instance.preempt, the default"),
             "preempt_delay" => {
                 let Some(delay) = self.seconds(child, Duration::ZERO, LONGEST_DELAY) else { return };
-                if node.has("nopreempt") && !owner {
+                if holds_back(node) && !owner {
                     return self.not_needed(child, "does nothing beside nopreempt");
                 }
                 main.set("preempt_delay", draft::length(delay));

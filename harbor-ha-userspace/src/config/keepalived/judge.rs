@@ -1,15 +1,17 @@
 //! Judges the statements of the top, and holds what judging anything needs.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use toml::de::DeValue;
 
 use super::draft::{self, Draft, Table};
-use super::globals::Globals;
+use super::globals::{self, Globals};
 use super::keywords::{self, GLOBALS, INSTANCE, TOP};
+use super::safety::Culprit;
 use super::tree::Node;
 use super::verdict::{Kind, Ledger, Place};
-use super::{Options, Surroundings, timing};
+use super::{Options, Surroundings, instance, timing};
 use crate::config::router::command;
 use crate::config::values::{self, Reading};
 
@@ -25,6 +27,14 @@ pub(super) struct Judge<'a> {
     pub(super) mail_wanted: bool,
     /// Blocks so far.
     pub(super) scopes: usize,
+    /// Which statement of the top is judged.
+    pub(super) at: usize,
+    /// Trackers that were carried over: the index of their kind in [`draft::TRACKS`], their name, and where they stand.
+    pub(super) defined: Vec<(usize, String, usize)>,
+    /// Trackers of which a line could not be read.
+    pub(super) unread: BTreeSet<(usize, String)>,
+    /// What the instance at hand may not run for.
+    pub(super) culprit: Option<Culprit>,
 }
 
 impl<'a> Judge<'a> {
@@ -38,28 +48,36 @@ impl<'a> Judge<'a> {
             mail_lines: Vec::new(),
             mail_wanted: false,
             scopes: 0,
+            at: 0,
+            defined: Vec::new(),
+            unread: BTreeSet::new(),
+            culprit: None,
         }
     }
 
-    /// Globals and trackers first, as keepalived knows them wherever they stand; groups last.
+    /// Globals first, as keepalived applies them wherever they stand; then trackers, of which it knows those that stand above
+    /// (`tracked` tells of the others); groups last.
     pub(super) fn all(&mut self, statements: &[Node]) {
         let is = |node: &Node, names: &[&str]| names.contains(&node.keyword());
         const TRACKERS: [&str; 4] = ["vrrp_script", "vrrp_track_process", "track_file", "vrrp_track_file"];
+        let once = globals::once();
         for node in statements.iter().filter(|node| is(node, &["global_defs"])) {
             self.carried(node, "its keys are below");
             for child in node.children() {
-                self.global(child);
+                if !self.superseded(node, child, &once, &[]) {
+                    self.global(child);
+                }
             }
         }
-        for node in statements.iter().filter(|node| is(node, &TRACKERS)) {
-            self.in_scope(|judge| judge.tracker(node));
-        }
-        for node in statements.iter().filter(|node| is(node, &["vrrp_instance"])) {
-            self.in_scope(|judge| judge.instance(node));
-        }
-        for node in statements.iter().filter(|node| is(node, &["vrrp_sync_group"])) {
-            self.in_scope(|judge| judge.group(node));
-        }
+        let mut each = |names: &[&str], judge: fn(&mut Self, &Node)| {
+            for (at, node) in statements.iter().enumerate().filter(|(_, node)| is(node, names)) {
+                self.at = at;
+                self.in_scope(|it| judge(it, node));
+            }
+        };
+        each(&TRACKERS, Self::tracker);
+        each(&["vrrp_instance"], Self::instance);
+        each(&["vrrp_sync_group"], Self::group);
         let known = ["global_defs", "vrrp_instance", "vrrp_sync_group"];
         for node in statements.iter().filter(|node| !is(node, &known) && !is(node, &TRACKERS)) {
             self.top(node);
@@ -72,6 +90,24 @@ impl<'a> Judge<'a> {
         self.ledger.scope = Some(self.scopes);
         judge(self);
         self.ledger.scope = None;
+    }
+
+    /// Tells of a statement that keepalived leaves out as it is there twice. Of those in `first` it keeps the first, of those
+    /// in `last` the last.
+    pub(super) fn superseded(&mut self, block: &Node, child: &Node, last: &[&str], first: &[&str]) -> bool {
+        let word = child.keyword();
+        let (kept, why) = match (last.contains(&word), first.contains(&word)) {
+            (true, _) if word == "state" => (instance::state(block), "is there once more, and keepalived keeps MASTER"),
+            (_, true) => (block.first(word), "is there already, and keepalived keeps the first one of the block"),
+            (true, _) => (block.last(word), "is there once more below, and keepalived keeps the last one of the block"),
+            _ => return false,
+        };
+        let other = !kept.is_some_and(|kept| std::ptr::eq(kept, child));
+        if other {
+            self.trap(child, Kind::NotNeeded, why);
+            self.parts_of(child, Kind::NotNeeded, why);
+        }
+        other
     }
 
     fn top(&mut self, node: &Node) {

@@ -4,7 +4,7 @@
 //! is, and is bounded. Promises to the operator: no line is left out (`verdict`), and the TOML passes our own check, so
 //! every value is judged here by the same readers as there, and one that would not pass is told and not written.
 //! `source` reads lines, `tree` makes blocks of them, `globals`, `trackers`, `instance` and `notify` judge statements, `whole`
-//! what must hold between them,
+//! what must hold between them, `safety` what no instance may run without,
 //! `draft` holds what will be written, `write` writes it in one of the two forms.
 
 mod address;
@@ -16,6 +16,7 @@ mod instance;
 mod judge;
 mod keywords;
 mod notify;
+mod safety;
 mod source;
 mod timing;
 mod trackers;
@@ -45,6 +46,8 @@ pub trait Surroundings {
     fn include(&self, from: &Path, pattern: &str) -> Result<Vec<(PathBuf, String)>, String>;
     /// Where a program is that is named without a path.
     fn program(&self, name: &str) -> Option<PathBuf>;
+    /// The host's name, which keepalived puts into the sender of its mails.
+    fn name(&self) -> Option<String>;
 }
 
 /// What keepalived cannot know.
@@ -107,7 +110,7 @@ pub fn import(path: &Path, text: &str, options: &Options, around: &dyn Surroundi
     let mut judge = Judge::new(options, around);
     let mut reader = Reader::new(around, options.config_id.clone(), &mut judge.ledger);
     reader.file(path, text, &[]);
-    let (files, lines) = (std::mem::take(&mut reader.files), std::mem::take(&mut reader.lines));
+    let (files, lines) = reader.finish();
     let statements = tree::grow(&lines, &mut judge.ledger);
     judge.all(&statements);
     let toml = write::toml(&judge, path);

@@ -18,6 +18,10 @@ pub(super) const OWN: [&str; 8] = [
     "smtp_alert",
 ];
 
+/// Of [`OWN`], the scripts: of two in a block keepalived keeps the first.
+pub(super) const SCRIPTS: [&str; 6] =
+    ["notify_master", "notify_backup", "notify_fault", "notify_stop", "notify", "notify_master_rx_lower_pri"];
+
 /// What becomes of a script of keepalived's, which runs each at once and looks after none.
 const QUEUE: &str = "one at a time: a state that a newer one overtakes is skipped; ended after 1 h (notify.timeout) and at the \
                      daemon's end; what it left in the background lives on (notify.leave_background)";
@@ -108,6 +112,9 @@ impl Judge<'_> {
         };
         self.carried(node, "[[group]]");
         for child in node.children() {
+            if self.superseded(node, child, &["smtp_alert", "notify_priority_changes"], &SCRIPTS) {
+                continue;
+            }
             match child.keyword() {
                 "group" => {
                     self.carried(child, "group.instances");
@@ -136,6 +143,10 @@ impl Judge<'_> {
                     &["group", "track_interface", "track_script", "notify_master", "notify_backup", "notify_fault"],
                 ),
             }
+        }
+        if let Some(hole) = self.ledger.hole_in(node.place) {
+            let why = format!("its group is not carried over: its line {} could not be read", hole.line);
+            return self.ledger.lose(self.scope(), &why);
         }
         if group.members.is_empty() {
             self.ledger.lose(self.scope(), "its group has no instance that was carried over");

@@ -1,14 +1,16 @@
 //! From files to lines of statements: comments, `include`, `@conditions`, `$definitions` and `~SEQ`.
 //!
 //! Bounded in every direction, as a definition may double itself and a file include itself.
+// size: one reader, whose bounds hold together
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use super::Surroundings;
 use super::verdict::{Kind, Ledger, Place};
 
-/// A line without comment, with its definitions put in.
+/// A line without comment, with its definitions put in; empty: one that could not be read, and what it would have held is not known.
 #[derive(Debug)]
 pub(super) struct Line {
     pub(super) place: Place,
@@ -25,17 +27,25 @@ const MOST_REPEATS: i64 = 1000;
 /// Rounds of putting in definitions, and nested conditions and repeats.
 const ROUNDS: usize = 24;
 
+enum Definition {
+    Line(String),
+    /// Over several lines: where each stands, and its text.
+    Lines(Rc<[(Place, String)]>),
+}
+
 pub(super) struct Reader<'a> {
     around: &'a dyn Surroundings,
     id: String,
     ledger: &'a mut Ledger,
     pub(super) files: Vec<(PathBuf, Vec<String>)>,
     pub(super) lines: Vec<Line>,
-    definitions: BTreeMap<String, String>,
-    /// Definitions over several lines, which are not resolved.
-    long: BTreeSet<String>,
-    /// Within one of them.
-    within: bool,
+    definitions: BTreeMap<String, Definition>,
+    /// A definition over several lines that is not at its end yet, with its lines so far.
+    within: Option<(String, Vec<(Place, String)>)>,
+    /// Lines of such definitions that were put in nowhere yet.
+    unused: BTreeSet<Place>,
+    /// Definitions over several lines that are being put in, one within the other.
+    expanding: usize,
     bytes: usize,
     /// Bytes of `lines`, which definitions and repeats make more than the files'.
     written: usize,
@@ -52,8 +62,9 @@ impl<'a> Reader<'a> {
             files: Vec::new(),
             lines: Vec::new(),
             definitions: BTreeMap::new(),
-            long: BTreeSet::new(),
-            within: false,
+            within: None,
+            unused: BTreeSet::new(),
+            expanding: 0,
             bytes: 0,
             written: 0,
             work: 0,
@@ -69,6 +80,10 @@ impl<'a> Reader<'a> {
         parents.push(path.to_owned());
         for (n, raw) in raw.iter().enumerate() {
             let place = Place { file, line: n + 1 };
+            if let Some((name, lines)) = self.within.take() {
+                self.body(place, raw, name, lines);
+                continue;
+            }
             let text = without_comment(raw).trim();
             if text.is_empty() {
                 if let Some(mark) = raw.trim().get(..1) {
@@ -76,38 +91,54 @@ impl<'a> Reader<'a> {
                 }
                 continue;
             }
-            if text.len() > LONGEST_LINE {
-                self.ledger.note(place, first(text), Kind::NotSupported, "is longer than any line of a configuration");
-                continue;
-            }
-            if self.within {
-                self.within = text.ends_with('\\');
-                self.ledger.note(place, first(text), Kind::NotSupported, LONG_DEFINITION);
-                continue;
-            }
-            // Before conditions and definitions, as keepalived does it.
-            match first(text) {
-                keyword @ ("include" | "includer" | "includem" | "includew" | "includeb" | "includea") => {
-                    self.include(place, keyword, text[keyword.len()..].trim(), &parents);
-                }
-                _ => self.statement(place, text.to_owned(), path, 0),
-            }
+            self.statement(place, text.to_owned(), &parents, 0);
+        }
+        if let Some((name, lines)) = self.within.take() {
+            self.definitions.insert(name, Definition::Lines(lines.into()));
+        }
+    }
+
+    /// What was read, when the last file is.
+    pub(super) fn finish(self) -> (Vec<(PathBuf, Vec<String>)>, Vec<Line>) {
+        for place in self.unused {
+            self.ledger.note(place, "$", Kind::NotNeeded, "is of a definition that is put in nowhere");
+        }
+        (self.files, self.lines)
+    }
+
+    /// A line of a definition over several ones. As keepalived has it, a blank one or a comment ends it unless a `\` follows.
+    fn body(&mut self, place: Place, raw: &str, name: String, mut lines: Vec<(Place, String)>) {
+        let raw = raw.trim();
+        if !raw.is_empty() {
+            self.unused.insert(place);
+            lines.push((place, without_comment(raw.strip_suffix('\\').unwrap_or(raw)).trim().to_owned()));
+        }
+        match raw.ends_with('\\') {
+            true => self.within = Some((name, lines)),
+            false => _ = self.definitions.insert(name, Definition::Lines(lines.into())),
+        }
+    }
+
+    /// A line that cannot be read: nobody knows what is lost with it, so nothing that it stands in may run.
+    fn hole(&mut self, place: Place, keyword: &str, why: impl Into<String>) {
+        self.ledger.stop(place, keyword, why);
+        if self.lines.last().is_none_or(|last| !last.text.is_empty()) {
+            self.lines.push(Line { place, text: String::new() });
         }
     }
 
     fn include(&mut self, place: Place, keyword: &str, pattern: &str, parents: &[PathBuf]) {
         let pattern = pattern.trim_matches(|c| c == '"' || c == '\'');
-        let lost = |ledger: &mut Ledger, why: String| ledger.note(place, keyword, Kind::NotSupported, why);
         if pattern.is_empty() {
-            return lost(self.ledger, "names no file".into());
+            return self.hole(place, keyword, "names no file");
         }
         if parents.len() > DEEPEST_INCLUDE {
-            return lost(self.ledger, format!("files within files more than {DEEPEST_INCLUDE} deep"));
+            return self.hole(place, keyword, format!("files within files more than {DEEPEST_INCLUDE} deep"));
         }
         let from = parents.last().expect("the file that includes");
         let found = match self.around.include(from, pattern) {
             Ok(found) => found,
-            Err(why) => return lost(self.ledger, format!("`{pattern}`: {why}")),
+            Err(why) => return self.hole(place, keyword, format!("`{pattern}`: {why}")),
         };
         if found.is_empty() {
             let why = "no file is there, which keepalived's `include` takes in silence";
@@ -116,11 +147,11 @@ impl<'a> Reader<'a> {
         if self.files.len() + found.len() > MOST_FILES
             || self.bytes + found.iter().map(|(_, text)| text.len()).sum::<usize>() > MOST_BYTES
         {
-            return lost(self.ledger, "too many or too large files; import them one by one".into());
+            return self.hole(place, keyword, "too many or too large files; import them one by one");
         }
         let names: Vec<String> = found.iter().map(|(path, _)| path.display().to_string()).collect();
         if let Some((looped, _)) = found.iter().find(|(path, _)| parents.contains(path)) {
-            return lost(self.ledger, format!("`{}` would include itself", looped.display()));
+            return self.hole(place, keyword, format!("`{}` would include itself", looped.display()));
         }
         self.ledger.note(place, keyword, Kind::Carried, format!("its lines are below: {}", names.join(", ")));
         for (path, text) in found {
@@ -129,15 +160,13 @@ impl<'a> Reader<'a> {
     }
 
     /// One statement line, which may define, hold under a condition, or be repeated.
-    fn statement(&mut self, place: Place, text: String, path: &Path, depth: usize) {
+    fn statement(&mut self, place: Place, text: String, parents: &[PathBuf], depth: usize) {
         self.work += 1;
         if depth > ROUNDS || self.work > 2 * MOST_LINES {
-            return self.ledger.note(
-                place,
-                first(&text),
-                Kind::NotSupported,
-                "conditions and repeats too deep or too many",
-            );
+            return self.hole(place, first(&text), "conditions, definitions and repeats too deep or too many");
+        }
+        if text.len() > LONGEST_LINE {
+            return self.hole(place, first(&text), "is longer than any line of a configuration");
         }
         if let Some(rest) = text.strip_prefix('@') {
             let (word, rest) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
@@ -148,32 +177,84 @@ impl<'a> Reader<'a> {
             }
             return match rest.trim() {
                 "" => self.ledger.note(place, &format!("@{word}"), Kind::NotNeeded, "nothing follows"),
-                rest => self.statement(place, rest.to_owned(), path, depth + 1),
+                rest => self.statement(place, rest.to_owned(), parents, depth + 1),
             };
         }
         if let Some((name, value)) = definition(&text) {
             return self.define(place, name, value);
         }
         if let Some(rest) = text.strip_prefix('~') {
-            return self.repeat(place, rest, &text, path, depth);
+            return self.repeat(place, rest, &text, parents, depth);
         }
-        match self.resolved(&text, path) {
-            Err(why) => self.ledger.note(place, first(&text), Kind::NotSupported, why),
+        if let Some((before, lines)) = self.tail(&text) {
+            return self.expand(place, before, &lines, parents, depth);
+        }
+        match self.resolved(&text, parents.last().expect("the file itself")) {
+            Err(why) => self.hole(place, first(&text), why),
             Ok(resolved) if resolved.trim().is_empty() => {
                 self.ledger.note(place, first(&text), Kind::NotNeeded, "its definition is empty");
             }
-            Ok(resolved) if resolved != text && resolved.trim_start().starts_with(['@', '~', '$']) => {
-                self.statement(place, resolved.trim_start().to_owned(), path, depth + 1);
+            Ok(resolved)
+                if resolved != text
+                    && (resolved.trim_start().starts_with(['@', '~', '$']) || self.tail(&resolved).is_some()) =>
+            {
+                self.statement(place, resolved.trim_start().to_owned(), parents, depth + 1);
             }
-            Ok(text) => self.push(place, text),
+            // Behind conditions and with definitions as well, as keepalived has it in spite of its manual.
+            Ok(text) => match first(&text) {
+                keyword @ ("include" | "includer" | "includem" | "includew" | "includeb" | "includea") => {
+                    self.include(place, keyword, text.trim()[keyword.len()..].trim(), parents);
+                }
+                _ => self.push(place, text),
+            },
         }
+    }
+
+    /// A definition over several lines at the end of a line, where alone keepalived puts it in: what stands before it, and
+    /// its lines.
+    fn tail<'t>(&self, text: &'t str) -> Option<(&'t str, Rc<[(Place, String)]>)> {
+        let (before, name) = text.trim_end().rsplit_once('$')?;
+        let name = name.strip_prefix('{').map_or(Some(name), |inside| inside.strip_suffix('}'))?;
+        match self.definitions.get(name)? {
+            Definition::Lines(lines) => Some((before, lines.clone())),
+            Definition::Line(_) => None,
+        }
+    }
+
+    fn expand(&mut self, place: Place, before: &str, lines: &[(Place, String)], parents: &[PathBuf], depth: usize) {
+        self.expanding += 1;
+        let mut rest = lines;
+        if before.trim().is_empty() {
+            self.ledger.note(place, "$", Kind::Carried, "each of its lines is told where it stands");
+        } else {
+            let mut whole = before.to_owned();
+            if let [(of, text), more @ ..] = lines {
+                self.unused.remove(of);
+                self.ledger.note(*of, first(text), Kind::Carried, "its value is written where it is used");
+                whole.push_str(text);
+                rest = more;
+            }
+            self.statement(place, whole, parents, depth + 1);
+        }
+        for (of, text) in rest {
+            if self.lines.len() >= MOST_LINES || self.work > 2 * MOST_LINES {
+                self.hole(place, "$", "too many lines; import the file in parts");
+                break;
+            }
+            self.unused.remove(of);
+            match text.is_empty() {
+                true => self.ledger.note(*of, "#", Kind::NotNeeded, "comment"),
+                false => self.statement(*of, text.clone(), parents, depth + 1),
+            }
+        }
+        self.expanding -= 1;
     }
 
     fn push(&mut self, place: Place, text: String) {
         self.written += text.len();
         if self.lines.len() >= MOST_LINES || self.written > 4 * MOST_BYTES {
             let why = format!("more than {MOST_LINES} lines, or too long ones; import the file in parts");
-            return self.ledger.note(place, first(&text), Kind::NotSupported, why);
+            return self.hole(place, first(&text), why);
         }
         self.lines.push(Line { place, text });
     }
@@ -181,19 +262,20 @@ impl<'a> Reader<'a> {
     fn define(&mut self, place: Place, name: &str, value: &str) {
         let keyword = format!("${name}");
         if let Some(start) = value.trim_end().strip_suffix('\\') {
-            self.within = true;
-            self.definitions.remove(name);
-            self.long.insert(name.to_owned());
-            let _body = start;
-            return self.ledger.note(place, &keyword, Kind::NotSupported, LONG_DEFINITION);
+            if self.expanding > 0 {
+                let why = "begins a definition over several lines within another one; write it outside";
+                return self.hole(place, &keyword, why);
+            }
+            let start = Some(start.trim()).filter(|start| !start.is_empty());
+            self.within = Some((name.to_owned(), start.map(|start| (place, start.to_owned())).into_iter().collect()));
+            return self.ledger.note(place, &keyword, Kind::Carried, "its lines are written where it is used");
         }
-        self.long.remove(name);
-        self.definitions.insert(name.to_owned(), value.trim().to_owned());
+        self.definitions.insert(name.to_owned(), Definition::Line(value.trim().to_owned()));
         self.ledger.note(place, &keyword, Kind::Carried, "its value is written where it is used");
     }
 
     /// `~SEQ(name, start, step, end) rest`: `rest` once for each number.
-    fn repeat(&mut self, place: Place, rest: &str, whole: &str, path: &Path, depth: usize) {
+    fn repeat(&mut self, place: Place, rest: &str, whole: &str, parents: &[PathBuf], depth: usize) {
         let keyword = whole.split('(').next().unwrap_or("~").to_owned();
         let found = rest.strip_prefix("SEQ(").and_then(|rest| rest.split_once(')'));
         let Some((name, numbers, body)) = found.and_then(|(inside, body)| {
@@ -203,7 +285,7 @@ impl<'a> Reader<'a> {
             Some((name, numbers, body.trim()))
         }) else {
             let why = "only ~SEQ(NAME, START, STEP, END) with decimal numbers is resolved; write the lines out";
-            return self.ledger.note(place, &keyword, Kind::NotSupported, why);
+            return self.hole(place, &keyword, why);
         };
         let toward = |from: i64, to: i64| if to < from { -1 } else { 1 };
         let (from, step, to) = match numbers.as_slice() {
@@ -215,19 +297,19 @@ impl<'a> Reader<'a> {
         let count = if step == 0 { None } else { to.checked_sub(from).map(|span| span / step) };
         let Some(count) = count.filter(|count| (0..MOST_REPEATS).contains(count)) else {
             let why = format!("repeats never, without end or more than {MOST_REPEATS} times; write the lines out");
-            return self.ledger.note(place, &keyword, Kind::NotSupported, why);
+            return self.hole(place, &keyword, why);
         };
         if body.is_empty() {
             return self.ledger.note(place, &keyword, Kind::NotNeeded, "nothing follows");
         }
-        let before = self.definitions.get(name).cloned();
+        let before = self.definitions.remove(name);
         for n in 0..=count {
             if self.lines.len() >= MOST_LINES || self.work > 2 * MOST_LINES {
-                self.ledger.note(place, &keyword, Kind::NotSupported, "too many lines; import the file in parts");
+                self.hole(place, &keyword, "too many lines; import the file in parts");
                 break;
             }
-            self.definitions.insert(name.to_owned(), (from + n * step).to_string());
-            self.statement(place, body.to_owned(), path, depth + 1);
+            self.definitions.insert(name.to_owned(), Definition::Line((from + n * step).to_string()));
+            self.statement(place, body.to_owned(), parents, depth + 1);
         }
         match before {
             Some(before) => self.definitions.insert(name.to_owned(), before),
@@ -267,9 +349,10 @@ impl<'a> Reader<'a> {
                     if ends { (name, name.len() + 1) } else { ("", 1) }
                 }
             };
-            if self.long.contains(name) {
+            let at_the_end = after[length..].trim().is_empty();
+            if !at_the_end && matches!(self.definitions.get(name), Some(Definition::Lines(_))) {
                 return Err(format!(
-                    "`${name}` is a definition over several lines; write the block out where it is used"
+                    "`${name}` is a definition over several lines, which keepalived puts in at the end of a line alone"
                 ));
             }
             match self.value(name, path) {
@@ -294,12 +377,13 @@ impl<'a> Reader<'a> {
             "_INSTANCE" => Some(self.id.replace('$', "")),
             "_HASH" => Some("#".into()),
             "_BANG" => Some("!".into()),
-            name => self.definitions.get(name).cloned(),
+            name => match self.definitions.get(name)? {
+                Definition::Line(value) => Some(value.clone()),
+                Definition::Lines(_) => None,
+            },
         }
     }
 }
-
-const LONG_DEFINITION: &str = "a definition over several lines is not resolved; write the block out where it is used";
 
 fn is_letter(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '_'

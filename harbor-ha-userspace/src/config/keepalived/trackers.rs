@@ -5,12 +5,26 @@ use std::time::Duration;
 use super::draft::{self, Table, Tracked, Tracks};
 use super::globals::HOUR;
 use super::judge::{Judge, fits, run, set};
+use super::safety::Culprit;
 use super::tree::Node;
 use super::verdict::Kind;
 use crate::config::router::{instance, shared};
 use crate::config::values;
 
 const SHORTEST: Duration = Duration::from_millis(1);
+const OF_SCRIPT: [&str; 8] = ["script", "interval", "timeout", "rise", "fall", "weight", "user", "init_fail"];
+const OF_PROCESS: [&str; 9] = [
+    "process",
+    "param_match",
+    "weight",
+    "quorum",
+    "quorum_max",
+    "delay",
+    "fork_delay",
+    "terminate_delay",
+    "full_command",
+];
+const OF_FILE: [&str; 3] = ["file", "weight", "init_file"];
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 impl Judge<'_> {
@@ -28,6 +42,11 @@ impl Judge<'_> {
         if known.iter().any(|(known, _)| *known == name) {
             return self.refused(node, "has a name that is there already; keepalived takes the first one");
         }
+        let index = match node.keyword() {
+            "vrrp_script" => 1,
+            "vrrp_track_process" => 2,
+            _ => 3,
+        };
         let mut table = Table::default();
         table.set("name", draft::text(&name));
         let (kind, complete) = match node.keyword() {
@@ -39,7 +58,14 @@ impl Judge<'_> {
             self.ledger.note(node.place, node.keyword(), Kind::NotSupported, why.clone());
             return self.ledger.lose(self.scope(), &why);
         }
+        if let Some(hole) = self.ledger.hole_in(node.place) {
+            self.unread.insert((index, name));
+            let why = format!("is not carried over: its line {} could not be read", hole.line);
+            self.carried(node, "");
+            return self.ledger.lose(self.scope(), &why);
+        }
         self.carried(node, &format!("[[{kind}]]"));
+        self.defined.push((index, name.clone(), self.at));
         match kind {
             "script" => self.draft.scripts.push((name, table)),
             "process" => self.draft.processes.push((name, table)),
@@ -51,6 +77,9 @@ impl Judge<'_> {
         let mut account = None;
         for child in node.children() {
             self.no_block(child);
+            if self.superseded(node, child, &OF_SCRIPT, &[]) {
+                continue;
+            }
             match child.keyword() {
                 "script" => self.script_command(child, table),
                 "interval" | "timeout" => {
@@ -78,8 +107,7 @@ impl Judge<'_> {
                     table.set("init_fail", "true".into());
                     self.carried(child, "script.init_fail");
                 }
-                _ => self
-                    .unknown(child, &["script", "interval", "timeout", "rise", "fall", "weight", "user", "init_fail"]),
+                _ => self.unknown(child, &OF_SCRIPT),
             }
         }
         if let Some(account) = account {
@@ -136,10 +164,12 @@ impl Judge<'_> {
     }
 
     fn process(&mut self, node: &Node, table: &mut Table) -> Result<(), String> {
-        // keepalived's default, which is not ours.
-        table.set("weight", "1".into());
+        // Without a weight it is a fault that there are too few: keepalived's manual says 1, and keepalived does as we do.
         for child in node.children() {
             self.no_block(child);
+            if self.superseded(node, child, &OF_PROCESS, &["process", "weight"]) {
+                continue;
+            }
             match child.keyword() {
                 "process" => {
                     let words: Vec<&str> = child.words.iter().skip(1).map(String::as_str).collect();
@@ -188,20 +218,7 @@ impl Judge<'_> {
                 "full_command" => {
                     self.refused(child, "the whole command line is compared where process.arguments is set")
                 }
-                _ => self.unknown(
-                    child,
-                    &[
-                        "process",
-                        "param_match",
-                        "weight",
-                        "quorum",
-                        "quorum_max",
-                        "delay",
-                        "fork_delay",
-                        "terminate_delay",
-                        "full_command",
-                    ],
-                ),
+                _ => self.unknown(child, &OF_PROCESS),
             }
         }
         if table.get("process").is_none() {
@@ -215,7 +232,11 @@ impl Judge<'_> {
             // `quorum_max 0`: there must be none of them.
             (1, Some(0)) if table.get("quorum").is_none() => table.set("quorum", "0".into()),
             (least, Some(most)) if most < least => {
-                return Err(format!("no number of processes is at least {least} and at most {most}"));
+                table.remove("quorum_max");
+                if let Some(child) = node.last("quorum_max") {
+                    let why = "is less than quorum, and keepalived ignores it";
+                    self.ledger.replace(child.place, Kind::NotNeeded, why);
+                }
             }
             _ => {}
         }
@@ -225,6 +246,9 @@ impl Judge<'_> {
     fn file(&mut self, node: &Node, table: &mut Table) -> Result<(), String> {
         for child in node.children() {
             self.no_block(child);
+            if self.superseded(node, child, &OF_FILE, &["file", "weight"]) {
+                continue;
+            }
             match child.keyword() {
                 "file" => match child.word(1).map(|path| fits(path, values::path)) {
                     Some(Ok(path)) => {
@@ -252,7 +276,7 @@ impl Judge<'_> {
                     set(table, "overwrite", overwrite);
                     self.carried(child, "file.init");
                 }
-                _ => self.unknown(child, &["file", "weight", "init_file"]),
+                _ => self.unknown(child, &OF_FILE),
             }
         }
         match table.get("path") {
@@ -321,6 +345,12 @@ impl Judge<'_> {
                 })
             }
         };
+        if self.unread.contains(&(index, name.clone())) {
+            let why = "is not carried over, as a line of it could not be read";
+            self.refused(node, why);
+            self.culprit.get_or_insert_with(|| Culprit::new(node, format!("`{name}`, which it tracks, {why}")));
+            return None;
+        }
         if let Some(why) = why {
             self.refused(node, why);
             return None;
@@ -333,7 +363,15 @@ impl Judge<'_> {
             self.not_needed(node, "the instance's own interface is tracked anyway");
             return None;
         }
-        self.carried(node, &format!("track.{}", draft::TRACKS[index]));
+        let key = format!("track.{}", draft::TRACKS[index]);
+        let below = self.defined.iter().any(|(of, known, at)| *of == index && *known == name && *at > self.at);
+        if below {
+            let why =
+                "is defined below this block, so keepalived does not find it and tracks nothing; here it is tracked";
+            self.trap(node, Kind::Changed, format!("{key}; {why}"));
+        } else {
+            self.carried(node, &key);
+        }
         Some(Tracked { name, weight, reverse })
     }
 }

@@ -43,6 +43,11 @@ impl Node {
         self.children().iter().rev().find(|child| child.keyword() == keyword)
     }
 
+    /// The first statement of that keyword: there are some of which keepalived keeps that.
+    pub(super) fn first(&self, keyword: &str) -> Option<&Node> {
+        self.children().iter().find(|child| child.keyword() == keyword)
+    }
+
     pub(super) fn has(&self, keyword: &str) -> bool {
         self.last(keyword).is_some()
     }
@@ -89,6 +94,10 @@ pub(super) fn grow(lines: &[Line], ledger: &mut Ledger) -> Vec<Node> {
     let mut open: Vec<Node> = Vec::new();
     let mut too_deep = 0;
     for Line { place, text } in lines {
+        if text.is_empty() {
+            open.iter().for_each(|block| ledger.hole(block.place, *place));
+            continue;
+        }
         let mut words = Words::default();
         let mut any = false;
         let (tokens, closed) = tokens(text);
@@ -147,6 +156,9 @@ pub(super) fn grow(lines: &[Line], ledger: &mut Ledger) -> Vec<Node> {
             let keyword = last.as_ref().map_or("\"", Node::keyword).to_owned();
             let why = "opens a quote (\") that nothing closes; keepalived drops what follows it, and so does this";
             ledger.trap(*place, &keyword, Kind::NotSupported, why);
+            if open.last().is_some_and(|block| block.keyword() == "unicast_peer") {
+                open.iter().for_each(|block| ledger.hole(block.place, *place));
+            }
         } else if last.is_none() && !any {
             // Quotes around nothing leave no word.
             ledger.brace(*place, *place);

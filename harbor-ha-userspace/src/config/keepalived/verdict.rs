@@ -43,6 +43,8 @@ pub struct Verdict {
     pub why: String,
     /// It did not do in keepalived what it seems to say.
     pub trap: bool,
+    /// A router without it could be master beside another one: `run` does not start on such a file.
+    pub stops: bool,
 }
 
 /// A line of one of the files.
@@ -58,6 +60,7 @@ struct Note {
     kind: Kind,
     why: String,
     trap: bool,
+    stops: bool,
     scope: Option<usize>,
 }
 
@@ -67,6 +70,8 @@ pub(super) struct Ledger {
     notes: BTreeMap<Place, Vec<Note>>,
     /// Braces alone on a line, with the line of their block.
     braces: BTreeMap<Place, Place>,
+    /// Blocks with a line that could not be read, and that line.
+    holes: BTreeMap<Place, Place>,
     /// The block that the notes belong to, which may turn out to be lost as a whole.
     pub(super) scope: Option<usize>,
 }
@@ -86,7 +91,25 @@ impl Ledger {
 
     fn push(&mut self, place: Place, keyword: &str, kind: Kind, why: String, trap: bool) {
         let keyword: String = keyword.chars().filter(|c| !c.is_control()).take(40).collect();
-        self.notes.entry(place).or_default().push(Note { keyword, kind, why, trap, scope: self.scope });
+        self.notes.entry(place).or_default().push(Note { keyword, kind, why, trap, stops: false, scope: self.scope });
+    }
+
+    /// A line that is lost, and without which nothing may run.
+    pub(super) fn stop(&mut self, place: Place, keyword: &str, why: impl Into<String>) {
+        self.note(place, keyword, Kind::NotSupported, why);
+        if let Some(note) = self.notes.get_mut(&place).and_then(|notes| notes.last_mut()) {
+            note.stops = true;
+        }
+    }
+
+    /// A line of this block could not be read.
+    pub(super) fn hole(&mut self, block: Place, line: Place) {
+        self.holes.entry(block).or_insert(line);
+    }
+
+    /// The line of a block that could not be read.
+    pub(super) fn hole_in(&self, block: Place) -> Option<Place> {
+        self.holes.get(&block).copied()
     }
 
     pub(super) fn brace(&mut self, place: Place, block: Place) {
@@ -99,6 +122,15 @@ impl Ledger {
             note.kind = Kind::NotSupported;
             note.trap = false;
             why.clone_into(&mut note.why);
+        }
+    }
+
+    /// The same because of one line, without which nothing may run.
+    pub(super) fn lose_for(&mut self, scope: usize, culprit: Place, keyword: &str, why: &str) {
+        self.lose(scope, why);
+        match self.notes.get_mut(&culprit).and_then(|notes| notes.iter_mut().find(|note| note.scope == Some(scope))) {
+            Some(note) => note.stops = true,
+            None => self.stop(culprit, keyword, why),
         }
     }
 
@@ -134,16 +166,17 @@ impl Ledger {
         for (file, (path, lines)) in files.iter().enumerate() {
             for (n, _) in lines.iter().enumerate().filter(|(_, text)| !text.trim().is_empty()) {
                 let place = Place { file, line: n + 1 };
-                let verdict = |keyword: &str, kind, why: String, trap| Verdict {
+                let verdict = |keyword: &str, kind, why: String, trap, stops| Verdict {
                     file: path.clone(),
                     line: place.line,
                     keyword: keyword.to_owned(),
                     kind,
                     why,
                     trap,
+                    stops,
                 };
                 verdicts.push(match self.notes.get(&place).map(Vec::as_slice) {
-                    Some([]) | None => verdict("?", Kind::NotSupported, NOT_UNDERSTOOD.to_owned(), false),
+                    Some([]) | None => verdict("?", Kind::NotSupported, NOT_UNDERSTOOD.to_owned(), false, true),
                     Some(notes @ [first, ..]) => {
                         let kind = notes.iter().map(|note| note.kind).max().unwrap_or(first.kind);
                         let mut said: Vec<&str> = Vec::new();
@@ -152,7 +185,8 @@ impl Ledger {
                                 said.push(&note.why);
                             }
                         }
-                        verdict(&first.keyword, kind, said.join("; "), notes.iter().any(|note| note.trap))
+                        let any = |is: fn(&Note) -> bool| notes.iter().any(is);
+                        verdict(&first.keyword, kind, said.join("; "), any(|it| it.trap), any(|it| it.stops))
                     }
                 });
             }

@@ -2,11 +2,11 @@
 
 use std::net::Ipv4Addr;
 
-use super::SecretToWrite;
 use super::draft::{self, Instance};
 use super::judge::{Judge, set, slug};
 use super::tree::Node;
 use super::verdict::Kind;
+use super::{SecretToWrite, instance};
 use crate::config::router::instance::MOST_VIPS;
 use crate::config::secret::Secret;
 use crate::config::settings::VrrpVersion;
@@ -18,12 +18,12 @@ impl Judge<'_> {
         node: &Node,
         mut it: Instance,
         min_ttl: Option<u8>,
-        password: Option<Secret<String>>,
+        mut password: Option<Secret<String>>,
     ) {
-        let lost = |judge: &mut Self, why: String| {
-            let why = format!("its instance is not carried over: {why}");
-            judge.ledger.lose(it.scope, &why);
-        };
+        if let Some(culprit) = self.unfit(node, &it, password.is_some()) {
+            let why = format!("its instance is not carried over: {}", culprit.why);
+            return self.ledger.lose_for(it.scope, culprit.place, &culprit.keyword, &why);
+        }
         let same = self.draft.instances.iter().find(|other| {
             let overlap = match (it.peers.is_empty(), other.peers.is_empty()) {
                 (true, true) => true,
@@ -35,7 +35,7 @@ impl Judge<'_> {
         if let Some(other) = same {
             let why =
                 format!("`{}` has the same virtual_router_id on the same interface with the same peers", other.name);
-            return lost(self, why);
+            return self.ledger.lose(it.scope, &format!("its instance is not carried over: {why}"));
         }
         let mut seen: Vec<(Ipv4Addr, String)> = Vec::new();
         for other in &self.draft.instances {
@@ -80,7 +80,14 @@ impl Judge<'_> {
             }
         }
         self.ttl(node, &mut it, min_ttl);
-        if self.options.pair.is_some() && !node.has("nopreempt") {
+        if password.is_some() && self.strict(node) {
+            password = None;
+            let place = node.last("authentication").map_or(node.place, |block| block.place);
+            let why = "keepalived sends no password, as it is strict (`vrrp_strict`); nor does harbor-ha. Remove one of the two, on \
+                       all nodes at once";
+            self.ledger.trap(place, "authentication", Kind::Changed, why);
+        }
+        if self.options.pair.is_some() && !instance::holds_back(node) {
             self.changed(
                 node,
                 "the node with the higher priority does not take over when it returns; `harbor-ha switchover` does it",
@@ -113,15 +120,20 @@ impl Judge<'_> {
                 );
             }
             it.main.remove("ttl");
-            if let Some(peers) = node.last("unicast_peer") {
-                self.trap(peers, Kind::Changed, "names no peer, so the adverts are multicast, as keepalived's");
-            }
             return;
         }
         match (min_ttl, it.main.get("ttl")) {
             (Some(least), _) => set(&mut it.main, "min_ttl", least),
             // Who sends less than 255 has a router between the nodes.
-            (None, Some(ttl)) if ttl != "255" => it.main.set("min_ttl", "0".into()),
+            (None, Some(ttl)) if ttl != "255" => {
+                it.main.set("min_ttl", "0".into());
+                let place = node.last("unicast_ttl").map_or(node.place, |child| child.place);
+                let key = if self.options.pair.is_none() { "instance.min_ttl = 0" } else { "vrrp.min_ttl = 1" };
+                let why = format!(
+                    "{key}: adverts of any TTL are taken, as there is a router between the nodes; raise it to what arrives"
+                );
+                self.ledger.note(place, "unicast_ttl", Kind::Changed, why);
+            }
             (None, _) => {
                 let place = node.last("unicast_peer").map_or(node.place, |peers| peers.place);
                 let why = match self.options.pair {

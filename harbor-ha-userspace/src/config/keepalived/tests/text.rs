@@ -57,6 +57,17 @@ fn a_file_that_includes_itself_is_told_once() {
 }
 
 #[test]
+fn includes_stand_behind_conditions_and_hold_definitions() {
+    let files = Files::default().with("/k/p", "priority 7\n").with("/k/q", "advert_int 2\n");
+    let text = format!("$NAME=q\n{}", instance("@node1 include p\n@node2 include nowhere\ninclude ${NAME}\n"));
+    let Configuration::Router(settings) = configuration(&import(Path::new("/k/k.conf"), &text, &options(), &files))
+    else {
+        panic!("a pair")
+    };
+    assert_eq!((settings.instances[0].priority.0, settings.instances[0].advert_interval.as_secs()), (7, 2));
+}
+
+#[test]
 fn conditions_hold_for_the_host_that_is_named() {
     let text = instance("@node1 priority 150\n@node2 priority 50\n@^node2 advert_int 2\n");
     let it = router(&text).instances.remove(0);
@@ -86,15 +97,50 @@ fn a_sequence_is_written_out() {
 }
 
 #[test]
-fn what_is_not_resolved_says_so_on_every_line() {
-    let text = format!("$BLOCK= \\\n vrrp_instance X {{ \\\n }}\n{}$BLOCK\n", instance(""));
-    for line in ["$BLOCK=", "vrrp_instance X", "$BLOCK\n"] {
-        let needle = line.trim_end();
-        let at = text.lines().collect::<Vec<_>>().iter().rposition(|line| line.contains(needle)).unwrap() + 1;
-        let found = imported(&text).verdicts.into_iter().find(|it| it.line == at).unwrap();
-        assert!(found.kind == Kind::NotSupported && found.why.contains("over several lines"), "{found:?}");
+fn a_definition_over_several_lines_is_put_in_at_the_end_of_a_line() {
+    let text = format!(
+        "$PEERS= \\\n unicast_peer {{ \\\n # those of \\\n @node2 10.0.0.9 \\\n 10.0.0.${{N}} # two \\\n }}\n$MORE= \\\n 10.0.0.8 \\\n 10.0.0.7\n\
+         $N=2\n$NONE= \\\n\n$LEFT= \\\n debug\n{}",
+        instance("unicast_src_ip 10.0.0.1\n@node1 $PEERS\nunicast_peer { ${MORE}\n}\n$NONE\npriority 7\n")
+    );
+    let it = router(&text).instances.remove(0);
+    let peers: Vec<_> = it.peers.iter().map(ToString::to_string).collect();
+    assert_eq!((peers, it.priority.0), (["10.0.0.2", "10.0.0.8", "10.0.0.7"].map(str::to_owned).to_vec(), 7));
+    for (line, words) in [
+        ("$PEERS=", "its lines are written where it is used"),
+        ("10.0.0.${N}", "instance.peers"),
+        ("@node1 $PEERS", "each of its lines is told where it stands"),
+        ("10.0.0.7", "instance.peers"),
+    ] {
+        judged(&text, line, Kind::Carried, words);
     }
-    assert_eq!(router(&text).instances.len(), 1);
+    judged(&text, "10.0.0.9", Kind::NotNeeded, "holds for another host only");
+    judged(&text, "debug", Kind::NotNeeded, "put in nowhere");
+}
+
+#[test]
+fn what_cannot_be_read_takes_its_instance_along_and_is_not_run() {
+    let long = "$P= \\\n 10.0.0.2\n";
+    for (before, line, words) in [
+        (long, "unicast_peer { $P }", "at the end of a line alone"),
+        ("", "~LST(P, 2, 3) debug", "write the lines out"),
+        ("$A=${B}\n$B=${A}\n", "priority ${A}", "hold each other"),
+    ] {
+        let text = format!("{before}{}", instance(&format!("{line}\n")));
+        judged(&text, line, Kind::NotSupported, words);
+        assert!(verdict(&text, line).stops, "{line}");
+        judged(&text, "vrrp_instance", Kind::NotSupported, "could not be read");
+        assert!(imported(&text).toml.is_err(), "{line}");
+    }
+    let tracker =
+        |more: &str| format!("vrrp_script chk {{\nscript /x.sh\n{more}}}\n{}", instance("track_script {\nchk\n}\n"));
+    assert_eq!(router(&tracker("")).instances[0].track.scripts.len(), 1);
+    judged(
+        &tracker("~LST(P, 2) debug\n"),
+        "vrrp_instance",
+        Kind::NotSupported,
+        "`chk`, which it tracks, is not carried over",
+    );
 }
 
 #[test]
@@ -125,4 +171,13 @@ fn an_unknown_word_is_named_with_its_line_and_the_word_that_was_meant() {
         Kind::NotSupported,
         "network configuration",
     );
+}
+
+#[test]
+fn a_quote_that_nothing_closes_is_told() {
+    let text = instance("unicast_src_ip \"10.0.0.1\ntrack_interface {\n\"eth1\n}\n");
+    judged(&text, "\"eth1", Kind::NotSupported, "opens a quote");
+    let import = imported(&text);
+    let line = import.verdicts.iter().find(|it| it.keyword == "unicast_src_ip").unwrap();
+    assert!(line.kind == Kind::NotSupported, "{line:?}");
 }
