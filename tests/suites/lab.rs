@@ -6,6 +6,8 @@ mod cloud;
 mod havip;
 #[path = "lab/hosts.rs"]
 mod hosts;
+#[path = "lab/imported.rs"]
+mod imported;
 #[path = "lab/lag.rs"]
 mod lag;
 #[path = "lab/lease.rs"]

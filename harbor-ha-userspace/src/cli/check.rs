@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use super::{NOT_PERMITTED, UNAVAILABLE, WithConfig};
+use crate::config::settings::cloud::Cloud;
 use crate::config::{Configuration, Settings, router};
 use crate::kernel::findings::CAPABILITIES;
 use crate::kernel::{self, Host, Level};
@@ -43,6 +44,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, ExitCode> {
         Configuration::Pair(settings) => lines.extend(pair(&settings)),
         Configuration::Router(settings) => {
             lines.extend(on_host(router::host::findings(&settings, &router::host::System)));
+            lines.extend(cloud(settings.cloud.as_ref()));
         }
     }
     let worst = lines.iter().map(|line| line.level).max().unwrap_or(Level::Ok);
@@ -67,13 +69,13 @@ fn pair(settings: &Settings) -> Vec<Line> {
     let (trackers, track, notify) = (&settings.trackers, &settings.track, &settings.notify);
     lines.extend(on_host(router::host::findings_of_pair(trackers, track, notify, &router::host::System)));
     lines.extend(super::block_on(postgres(settings)));
-    lines.extend(settings.cloud.is_some().then(|| Line {
-        level: Level::Ok,
-        subject: "cloud".to_owned(),
-        text:
-            "configured, and not asked here: `harbor-ha havip verify` looks at the HaVip and what it needs".to_owned(),
-    }));
+    lines.extend(cloud(settings.cloud.as_ref()));
     lines
+}
+
+fn cloud(settings: Option<&Cloud>) -> Option<Line> {
+    let text = "configured, and not asked here: `harbor-ha havip verify` looks at the HaVip and what it needs";
+    settings.map(|_| Line { level: Level::Ok, subject: "cloud".to_owned(), text: text.to_owned() })
 }
 
 fn on_host(findings: Vec<router::host::Finding>) -> impl Iterator<Item = Line> {

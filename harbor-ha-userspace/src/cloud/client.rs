@@ -3,6 +3,7 @@
 //! A repetition is the same request with the same `ClientToken`, so that a change is made once, and with another date and
 //! nonce, so signed anew. It ends with the caller's time: what is left of that bounds every wait.
 
+use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use super::credentials::{Keeper, Keys};
 use super::error::{Class, CloudError, Refusal, class};
 use super::http;
 use super::metadata::sensitive;
-use super::pace::{Bucket, Pace, Wrong};
+use super::pace::{Bucket, Pace, Rest, Wrong};
 use super::sign::{Once, Unsigned, sign};
 use crate::config::settings::Endpoint;
 
@@ -28,7 +29,7 @@ const ANSWER_BYTES: usize = 4 << 20;
 const REFUSAL_BYTES: usize = 64 * 1024;
 
 /// A service of the cloud, with its own address and version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Service {
     /// HaVips and EIPs.
     Vpc,
@@ -93,12 +94,20 @@ impl Call {
     }
 }
 
+/// A service that throttles, and the refusal by which it said so last.
+struct Throttling {
+    rest: Rest,
+    refusal: Refusal,
+}
+
 /// Makes calls.
 pub struct Client {
     http: reqwest::Client,
     keeper: Keeper,
     pace: Pace,
     bucket: Mutex<Bucket>,
+    /// The services that have throttled.
+    throttling: Mutex<HashMap<Service, Throttling>>,
     begun: Instant,
 }
 
@@ -115,7 +124,7 @@ impl Client {
         bucket: Bucket,
     ) -> Result<Self, CloudError> {
         let http = http::client(connect, whole).map_err(CloudError::Client)?;
-        Ok(Self { http, keeper, pace, bucket: Mutex::new(bucket), begun: Instant::now() })
+        Ok(Self { http, keeper, pace, bucket: Mutex::new(bucket), throttling: Mutex::default(), begun: Instant::now() })
     }
 
     /// Where the keys come from.
@@ -132,7 +141,7 @@ impl Client {
         let (mut attempts, mut other_keys, mut last) = (0, false, None);
         loop {
             attempts += 1;
-            self.admit(call.action, deadline).await?;
+            self.admit(call, deadline).await?;
             // What an earlier attempt met says more than that time is over.
             let late = |last: Option<CloudError>| {
                 last.unwrap_or_else(|| CloudError::Unreachable {
@@ -159,8 +168,13 @@ impl Client {
                 }
             }
             let pause = self.pace.pause(failed.wrong, attempts + 1, random::<1>()[0]);
+            if let (Wrong::Refused(Class::Throttled, _), CloudError::Refused(refusal), Some(pause)) =
+                (failed.wrong, &failed.error, pause)
+            {
+                self.throttled(call.service, pause, refusal);
+            }
             let Some(pause) = pause.filter(|pause| Instant::now() + *pause < deadline) else {
-                return Err(failed.error);
+                return Err(self.rest(call).map_or(failed.error, |(_, throttled)| throttled));
             };
             tracing::debug!(action = call.action, attempts, error = %failed.error, ?pause, "a cloud call is repeated");
             sleep(pause).await;
@@ -168,14 +182,42 @@ impl Client {
         }
     }
 
-    /// Waits for this process's turn.
-    async fn admit(&self, action: &'static str, deadline: Instant) -> Result<(), CloudError> {
+    /// Every call to `service` waits so long.
+    fn throttled(&self, service: Service, pause: Duration, refusal: &Refusal) {
+        let now = self.begun.elapsed();
+        let mut services = self.throttling.lock().expect("no panic while it is held");
+        let known = services.entry(service);
+        let known = known.or_insert_with(|| Throttling { rest: Rest::default(), refusal: refusal.clone() });
+        known.rest.wish(now, pause);
+        known.refusal.clone_from(refusal);
+    }
+
+    /// How long the service of `call` is to be left alone, and what to tell somebody who cannot wait for that.
+    fn rest(&self, call: &Call) -> Option<(Duration, CloudError)> {
+        let services = self.throttling.lock().expect("no panic while it is held");
+        let throttling = services.get(&call.service)?;
+        let left = throttling.rest.left(self.begun.elapsed())?;
+        // Up to the next whole second, as it is told in seconds.
+        let until = utc(OffsetDateTime::now_utc() + left + Duration::from_millis(999));
+        let refusal = Box::new(throttling.refusal.clone());
+        Some((left, CloudError::Throttled { action: call.action, until, refusal }))
+    }
+
+    /// Waits until the service may be asked, and for this process's turn.
+    async fn admit(&self, call: &Call, deadline: Instant) -> Result<(), CloudError> {
         loop {
+            if let Some((left, throttled)) = self.rest(call) {
+                if Instant::now() + left >= deadline {
+                    return Err(throttled);
+                }
+                sleep(left).await;
+                continue;
+            }
             let now = self.begun.elapsed();
             let turn = self.bucket.lock().expect("no panic while it is held").take(now);
             let Err(wait) = turn else { return Ok(()) };
             if Instant::now() + wait >= deadline {
-                return Err(CloudError::Limited { action });
+                return Err(CloudError::Limited { action: call.action });
             }
             sleep(wait).await;
         }
@@ -200,7 +242,7 @@ impl Client {
             body: b"",
             extra: &[],
         };
-        let signed = sign(&request, &keys.signer(), &Once { date: &now(), nonce: &nonce() });
+        let signed = sign(&request, &keys.signer(), &Once { date: &utc(OffsetDateTime::now_utc()), nonce: &nonce() });
         let mut sent = self.http.post(format!("{}/?{}", http::base(endpoint), signed.query));
         // Without a length some servers refuse a POST.
         sent = sent.header("accept", "application/json").header("content-length", "0");
@@ -263,9 +305,9 @@ fn in_xml(text: &str, name: &str) -> Option<String> {
 }
 
 /// `2023-10-26T10:22:32Z`.
-fn now() -> String {
+fn utc(at: OffsetDateTime) -> String {
     let format = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]Z");
-    OffsetDateTime::now_utc().format(format).expect("every instant has these parts")
+    at.format(format).expect("every instant has these parts")
 }
 
 /// 128 random bits in hexadecimal.

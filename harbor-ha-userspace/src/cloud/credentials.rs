@@ -19,6 +19,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::metadata::{Metadata, MetadataError, RoleKeys};
@@ -26,12 +27,12 @@ use super::sign::Signer;
 use crate::config::lookup::Lookup;
 use crate::config::settings::cloud::CredentialSource;
 
-/// Before the end, as the official SDKs have it.
+/// Before the end, as the official SDKs have it; in seconds.
 const EARLY: u64 = 15 * 60;
-/// A file may be replaced at any time; it is looked at no more often than this, in seconds.
-const FILE_AGE: u64 = 60;
-/// The longest wait between two tries to fetch a key anew, in seconds.
-const RETRY_MOST: u64 = 60;
+/// A file may be replaced at any time; it is looked at no more often than this.
+const FILE_AGE: Duration = Duration::from_secs(60);
+/// The longest wait between two tries to fetch a key anew.
+const RETRY_MOST: Duration = Duration::from_secs(60);
 
 const ID: &str = "ALIBABA_CLOUD_ACCESS_KEY_ID";
 const SECRET: &str = "ALIBABA_CLOUD_ACCESS_KEY_SECRET";
@@ -158,35 +159,40 @@ impl fmt::Display for From {
 struct Kept {
     keys: Arc<Keys>,
     from: From,
-    /// Seconds since 1970.
-    fetched: u64,
+    fetched: Instant,
 }
 
+/// Only the end of a key is on the host's clock, as the service names it so. Waits are not: that clock may be set.
 #[derive(Default)]
 struct State {
     kept: Option<Kept>,
     /// The service did not accept the kept ones.
     distrusted: bool,
     failures: u32,
-    /// Seconds since 1970; a failed refresh waits until then.
-    next: u64,
+    /// A failed refresh waits until then.
+    next: Option<Instant>,
 }
 
 impl State {
-    /// Whether the kept keys are to be fetched anew before they are used.
-    fn is_due(&self, now: u64) -> bool {
+    /// Whether the kept keys are to be fetched anew before they are used. `date`: seconds since 1970.
+    fn is_due(&self, date: u64, now: Instant) -> bool {
         let Some(kept) = &self.kept else { return true };
-        let ends = kept.keys.expires.is_some_and(|end| now + EARLY >= end);
-        let old = kept.from == From::File && now.saturating_sub(kept.fetched) >= FILE_AGE;
+        let ends = kept.keys.expires.is_some_and(|end| date.saturating_add(EARLY) >= end);
+        let old = kept.from == From::File && now.saturating_duration_since(kept.fetched) >= FILE_AGE;
         ends || old || self.distrusted
     }
 
-    fn failed(&mut self, now: u64) {
-        self.failures = self.failures.saturating_add(1);
-        self.next = now + (1 << self.failures.min(16)).min(RETRY_MOST);
+    /// Whether that has to wait, as it failed just now.
+    fn waits(&self, now: Instant) -> bool {
+        self.next.is_some_and(|next| now < next)
     }
 
-    fn succeeded(&mut self, keys: Keys, from: From, now: u64) -> Arc<Keys> {
+    fn failed(&mut self, now: Instant) {
+        self.failures = self.failures.saturating_add(1);
+        self.next = Some(now + Duration::from_secs(1 << self.failures.min(16)).min(RETRY_MOST));
+    }
+
+    fn succeeded(&mut self, keys: Keys, from: From, now: Instant) -> Arc<Keys> {
         let keys = Arc::new(keys);
         *self = Self { kept: Some(Kept { keys: keys.clone(), from, fetched: now }), ..Self::default() };
         keys
@@ -228,9 +234,9 @@ impl Keeper {
     /// must not use up the time of the call that the old ones are good for.
     pub async fn current(&self, patience: Duration) -> Result<(Arc<Keys>, From), CredentialsError> {
         let mut state = self.state.lock().await;
-        let now = unix_seconds();
+        let now = Instant::now();
         if let Some(kept) = &state.kept
-            && (!state.is_due(now) || now < state.next)
+            && (!state.is_due(unix_seconds(), now) || state.waits(now))
         {
             return Ok((kept.keys.clone(), kept.from));
         }

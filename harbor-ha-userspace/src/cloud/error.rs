@@ -55,6 +55,16 @@ pub enum CloudError {
         /// The API's name of the call.
         action: &'static str,
     },
+    /// Not asked, or not again: the service throttles, and its pause is longer than the caller's time.
+    #[error("{action}: the service throttles calls and is not asked before {until} ({})", told(refusal))]
+    Throttled {
+        /// The API's name of the call.
+        action: &'static str,
+        /// UTC, by this host's clock.
+        until: String,
+        /// By which the service said so; perhaps to another call.
+        refusal: Box<Refusal>,
+    },
     /// There is no key pair to sign with.
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
@@ -85,7 +95,7 @@ impl CloudError {
     /// The service's name of what is wrong.
     pub fn code(&self) -> Option<&str> {
         match self {
-            Self::Refused(refusal) => Some(&refusal.code),
+            Self::Refused(refusal) | Self::Throttled { refusal, .. } => Some(&refusal.code),
             _ => None,
         }
     }

@@ -1,8 +1,8 @@
 //! Instance metadata: who and where this ECS is, and the keys of its RAM role.
 //!
-//! Hardened mode first: a token by PUT, shown at each read. Where the service does not know of that, plain reads, unless
-//! `ALIBABA_CLOUD_IMDSV1_DISABLED` forbids them. A wrong guess heals: plain mode is left again after a while, and a token
-//! that is refused is fetched anew.
+//! Hardened mode first: a token by PUT, shown at each read. Where the service does not know of that, or the PUT is
+//! swallowed on the way, plain reads, unless `ALIBABA_CLOUD_IMDSV1_DISABLED` forbids them. A wrong guess heals: plain mode
+//! is left again after a while, a token that is refused is fetched anew, and so is one where plain reads are refused.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use reqwest::{Client, Method, StatusCode};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use tokio::sync::Mutex;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use zeroize::Zeroizing;
 
 use super::http;
@@ -23,8 +23,14 @@ const LIMIT: Duration = Duration::from_secs(1);
 const TOKEN_TTL: u64 = 21_600;
 /// A token that is about to end is not used.
 const MARGIN: Duration = Duration::from_secs(60);
-/// How long plain mode is believed to be all there is.
+/// How long plain mode is believed to be all there is, after the service refused to give a token.
 const PLAIN: Duration = Duration::from_secs(600);
+/// The same, after it said nothing to the wish for one.
+const SILENT: Duration = Duration::from_secs(60);
+/// The part of the caller's time that such a wish may take where a read without one is the way out.
+const SHARE: u32 = 4;
+/// Gives a token, by PUT.
+const TOKEN: &str = "/latest/api/token";
 /// No item is longer.
 const ITEM_BYTES: usize = 64 * 1024;
 
@@ -70,6 +76,16 @@ enum Mode {
     Plain { until: Instant },
 }
 
+/// Why there is no token.
+enum NoToken {
+    /// The service gives none.
+    Refused(StatusCode),
+    /// The wish was swallowed: a read without one may pass all the same.
+    Unheard(String),
+    /// All else.
+    Wrong(MetadataError),
+}
+
 /// The metadata of this instance.
 pub struct Metadata {
     http: Client,
@@ -77,6 +93,8 @@ pub struct Metadata {
     place: String,
     /// Whether to read without a token where there is none.
     fall_back: bool,
+    /// How long is waited for a token before that.
+    share: Duration,
     mode: Mutex<Mode>,
 }
 
@@ -93,16 +111,18 @@ pub(super) struct RoleKeys {
 }
 
 impl Metadata {
-    /// Prepares; asks nothing yet.
+    /// Prepares; asks nothing yet. `within`: what a caller has for all that he asks for, so that a token that does not
+    /// come leaves him time to read without one.
     ///
     /// # Errors
     /// In words: no HTTP client could be made.
-    pub fn new(endpoint: &Endpoint, fall_back: bool) -> Result<Self, String> {
+    pub fn new(endpoint: &Endpoint, fall_back: bool, within: Duration) -> Result<Self, String> {
         Ok(Self {
             http: http::client(LIMIT, LIMIT)?,
             base: http::base(endpoint),
             place: http::authority(endpoint),
             fall_back,
+            share: LIMIT.min(within) / SHARE,
             mode: Mutex::new(Mode::Unknown),
         })
     }
@@ -179,9 +199,9 @@ impl Metadata {
 
     async fn read(&self, path: &str) -> Result<Zeroizing<Vec<u8>>, MetadataError> {
         let mut mode = self.mode.lock().await;
-        let mut renewed = false;
+        let (mut renewed, mut hardened) = (false, false);
         loop {
-            let token = self.token(&mut mode).await?;
+            let token = self.token(&mut mode, hardened).await?;
             let mut request = self.http.get(format!("{}/latest/meta-data/{path}", self.base));
             if let Some(token) = &token {
                 request = request.header("X-aliyun-ecs-metadata-token", sensitive(token.expose_secret()));
@@ -194,40 +214,69 @@ impl Metadata {
                 }
                 StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if !renewed => {
                     *mode = Mode::Unknown;
-                    renewed = true;
+                    (renewed, hardened) = (true, token.is_none());
                 }
                 status => return Err(self.refused(path, status)),
             }
         }
     }
 
-    /// The token to show; `None`: plain mode.
-    async fn token(&self, mode: &mut Mode) -> Result<Option<SecretString>, MetadataError> {
+    /// The token to show; `None`: plain mode. `hardened`: a plain read was just refused.
+    async fn token(&self, mode: &mut Mode, hardened: bool) -> Result<Option<SecretString>, MetadataError> {
         let now = Instant::now();
         match mode {
             Mode::Hardened { token, until } if now < *until => return Ok(Some(token.clone())),
             Mode::Plain { until } if now < *until => return Ok(None),
             Mode::Unknown | Mode::Hardened { .. } | Mode::Plain { .. } => {}
         }
-        const PATH: &str = "/latest/api/token";
-        let request = self.http.request(Method::PUT, format!("{}{PATH}", self.base));
-        let request = request.header("X-aliyun-ecs-metadata-token-ttl-seconds", TOKEN_TTL.to_string());
-        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
-        if response.status() != StatusCode::OK {
-            if !self.fall_back {
-                return Err(self.refused(PATH, response.status()));
+        let (patience, without) = match self.fall_back && !hardened {
+            true => (self.share, Mode::Plain { until: now + SILENT }),
+            false => (LIMIT, Mode::Unknown),
+        };
+        let is_plain = matches!(without, Mode::Plain { .. });
+        // Before it is asked for: whoever waits for it may give up, and the next one must not wait for the same again.
+        *mode = without;
+        let late = |_| Err(NoToken::Unheard("a token is not given in time".to_owned()));
+        match timeout(patience, self.ask_for_token()).await.unwrap_or_else(late) {
+            Ok(token) => {
+                *mode = Mode::Hardened { token: token.clone(), until: now + Duration::from_secs(TOKEN_TTL) - MARGIN };
+                Ok(Some(token))
             }
-            *mode = Mode::Plain { until: now + PLAIN };
-            return Ok(None);
+            Err(NoToken::Refused(_)) if self.fall_back => {
+                *mode = Mode::Plain { until: now + PLAIN };
+                Ok(None)
+            }
+            Err(NoToken::Refused(status)) => Err(self.refused(TOKEN, status)),
+            Err(NoToken::Unheard(why)) if is_plain => {
+                tracing::info!(place = self.place, why, "instance metadata is read without a token for a while");
+                Ok(None)
+            }
+            Err(NoToken::Unheard(why)) => Err(MetadataError::Unreachable { place: self.place.clone(), why }),
+            Err(NoToken::Wrong(error)) => {
+                *mode = Mode::Unknown;
+                Err(error)
+            }
         }
-        let body = http::body(response, ITEM_BYTES).await.map_err(|why| self.unusable(PATH, why))?;
+    }
+
+    async fn ask_for_token(&self) -> Result<SecretString, NoToken> {
+        let request = self.http.request(Method::PUT, format!("{}{TOKEN}", self.base));
+        let request = request.header("X-aliyun-ecs-metadata-token-ttl-seconds", TOKEN_TTL.to_string());
+        let response = request.send().await.map_err(|error| match error.is_connect() {
+            // Nor would a read be.
+            true => NoToken::Wrong(self.unreachable(&error)),
+            false => NoToken::Unheard(http::words(&error)),
+        })?;
+        if response.status() != StatusCode::OK {
+            return Err(NoToken::Refused(response.status()));
+        }
+        let unusable = |why| NoToken::Wrong(self.unusable(TOKEN, why));
+        let body = http::body(response, ITEM_BYTES).await.map_err(unusable)?;
         let text = std::str::from_utf8(&body).map(str::trim).unwrap_or_default();
         if text.is_empty() || text.chars().any(|c| c.is_control()) {
-            return Err(self.unusable(PATH, "it is no token".to_owned()));
+            return Err(unusable("it is no token".to_owned()));
         }
-        let token = SecretString::from(text);
-        *mode = Mode::Hardened { token: token.clone(), until: now + Duration::from_secs(TOKEN_TTL) - MARGIN };
-        Ok(Some(token))
+        Ok(SecretString::from(text))
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> MetadataError {

@@ -89,8 +89,8 @@ impl Cloud {
         pace: Pace,
     ) -> Result<Self, CloudError> {
         let no_plain = host.env("ALIBABA_CLOUD_IMDSV1_DISABLED").is_some_and(|text| text.eq_ignore_ascii_case("true"));
-        let metadata = Metadata::new(&settings.metadata_endpoint, !no_plain).map_err(CloudError::Client)?;
-        let metadata = Arc::new(metadata);
+        let metadata = Metadata::new(&settings.metadata_endpoint, !no_plain, settings.timeout);
+        let metadata = Arc::new(metadata.map_err(CloudError::Client)?);
         let keeper = Keeper::new(
             settings.credentials,
             &settings.credentials_file,

@@ -13,7 +13,7 @@ pub struct Pace {
     pub most: Duration,
     /// After the first refusal because something is in transition; that much more each time.
     pub step: Duration,
-    /// The longest of those, and the longest that a throttling service is obeyed.
+    /// The longest of those, and the longest that a throttling service is obeyed before it is asked again.
     pub longest: Duration,
 }
 
@@ -62,6 +62,26 @@ impl Pace {
 /// Up to a quarter of `pause`.
 fn spread(pause: Duration, dice: u8) -> Duration {
     pause / 4 * u32::from(dice) / 256
+}
+
+/// How long a service is left alone that throttles: by every call to it, not only by the one that was told so.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Rest {
+    /// On the caller's clock.
+    until: Duration,
+}
+
+impl Rest {
+    /// The service wants no call within `pause` from `now` (any clock that does not go back). An earlier wish that is
+    /// longer stands.
+    pub fn wish(&mut self, now: Duration, pause: Duration) {
+        self.until = self.until.max(now.saturating_add(pause));
+    }
+
+    /// How long it is to be left alone yet; `None`: no more.
+    pub fn left(&self, now: Duration) -> Option<Duration> {
+        Some(self.until.saturating_sub(now)).filter(|left| !left.is_zero())
+    }
 }
 
 /// At most so many calls at once, and so many a minute: the account's limit (about 300 a minute and action) is shared by
@@ -142,6 +162,21 @@ mod tests {
         }
         let most_spread = USUAL.pause(Wrong::Unheard, 2, 255).unwrap();
         assert!(most_spread > 200 * MS && most_spread < 250 * MS);
+    }
+
+    #[test]
+    fn a_service_rests_until_the_last_of_its_wishes_is_over() {
+        let mut rest = Rest::default();
+        assert_eq!(rest.left(Duration::ZERO), None);
+        rest.wish(1000 * MS, 500 * MS);
+        assert_eq!((rest.left(1000 * MS), rest.left(1499 * MS)), (Some(500 * MS), Some(MS)));
+        assert_eq!((rest.left(1500 * MS), rest.left(9000 * MS)), (None, None));
+        rest.wish(1100 * MS, 100 * MS);
+        assert_eq!(rest.left(1200 * MS), Some(300 * MS), "the longer one stands");
+        rest.wish(1400 * MS, 400 * MS);
+        assert_eq!(rest.left(1500 * MS), Some(300 * MS));
+        rest.wish(MS, Duration::MAX);
+        assert!(rest.left(9000 * MS).is_some());
     }
 
     #[test]

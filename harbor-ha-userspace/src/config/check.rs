@@ -21,7 +21,7 @@ use super::settings::{Announce, Node, Pulse, Realtime, Settings, Vip, Vrrp, Vrrp
 use super::values::{self, Reading, boolean, duration, host_address, integer, show};
 
 /// The tables that only a pair has.
-pub(super) const OF_PAIR: [&str; 7] = ["node", "vrrp", "pulse", "lease", "witness", "postgres", "cloud"];
+pub(super) const OF_PAIR: [&str; 6] = ["node", "vrrp", "pulse", "lease", "witness", "postgres"];
 
 /// The settings, or `None` with at least one problem noted.
 pub(super) fn settings<'a>(document: &'a Document<'a>) -> Option<Settings> {
@@ -53,7 +53,7 @@ pub(super) fn settings<'a>(document: &'a Document<'a>) -> Option<Settings> {
         Some(notify)
     });
     let cloud_section = document.section("cloud");
-    let cloud = check_cloud::cloud(&cloud_section, node.as_ref());
+    let cloud = check_cloud::of_pair(&cloud_section, node.as_ref());
     check_cloud::fencing(&cloud_section, cloud.as_ref(), lease.as_ref());
     Some(Settings {
         node: node?,

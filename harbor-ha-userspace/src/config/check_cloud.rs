@@ -1,4 +1,4 @@
-//! Judges `[cloud]`: the HaVip of this pair, and how Alibaba Cloud is asked about it.
+//! Judges `[cloud]`: the HaVip of a pair or of an instance of the router form, and how Alibaba Cloud is asked about it.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -6,6 +6,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::reader::Section;
+use super::router::settings::Instance;
 use super::settings::cloud::{Cloud, CredentialSource, Fence};
 use super::settings::{Endpoint, Isolated, Lease, Node};
 use super::values::{self, Reading, boolean, duration, integer, show};
@@ -14,11 +15,70 @@ const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// `Some(None)` without the table. `node`: as far as it is known to be right.
-pub(super) fn cloud(section: &Section<'_>, node: Option<&Node>) -> Option<Option<Cloud>> {
+/// Of a pair; `Some(None)` without the table. `node`: as far as it is known to be right.
+pub(super) fn of_pair(section: &Section<'_>, node: Option<&Node>) -> Option<Option<Cloud>> {
     if !section.is_present() {
         return Some(None);
     }
+    let address = node.and_then(|node| match node.vips.as_slice() {
+        [vip] => Some(vip.address),
+        vips => {
+            let text = "is one address, and node.vips has {}; each address of a VPC that moves is a HaVip of its own, so \
+                        leave one in node.vips";
+            section.problem("havip", text.replace("{}", &vips.len().to_string()))
+        }
+    });
+    cloud(section, address).map(Some)
+}
+
+/// Of the router form, where one of the virtual addresses is a HaVip; `Some(None)` without the table. `instances`: when
+/// all are known to be right.
+pub(super) fn of_router(section: &Section<'_>, instances: Option<&[Instance]>) -> Option<Option<Cloud>> {
+    if !section.is_present() {
+        return Some(None);
+    }
+    let given = section.optional("address", values::host_address);
+    let address = given.zip(instances).and_then(|(given, instances)| of_instance(section, given, instances));
+    let cloud = cloud(section, address);
+    if cloud.as_ref().is_some_and(|cloud| cloud.fence.is_on()) {
+        let text = "needs a lease, which only a pair of nodes ([node]) has: here a node that is silent may be serving. Remove it";
+        section.problem::<()>("fence", text);
+    }
+    cloud.map(Some)
+}
+
+/// The address that the HaVip has: the one that is named, or the only one.
+fn of_instance(section: &Section<'_>, given: Option<Ipv4Addr>, instances: &[Instance]) -> Option<Ipv4Addr> {
+    let of = |it| Instance::addresses(it).map(move |vip| (it, vip.address));
+    let vips: Vec<(&Instance, Ipv4Addr)> = instances.iter().flat_map(of).collect();
+    let found = match (given, vips.as_slice()) {
+        (None, [only]) => Some(only),
+        (None, vips) => {
+            let text =
+                format!("is missing: there are {} virtual addresses; name the one that the HaVip has", vips.len());
+            return section.problem("address", text);
+        }
+        (Some(given), vips) => vips.iter().find(|(_, address)| *address == given),
+    };
+    match (found, given) {
+        (Some((instance, _)), _) if instance.peers.is_empty() => {
+            let text = format!(
+                "is of {:?}, whose adverts are multicast, and a VPC carries none: each node would be master; name the \
+                 other node in instance.peers",
+                instance.name
+            );
+            section.problem("address", text)
+        }
+        (Some((_, address)), _) => Some(*address),
+        (None, given) => {
+            let given = given.map(|given| given.to_string()).unwrap_or_default();
+            section.problem("address", format!("{given} is no virtual address of this file; use one of instance.vips"))
+        }
+    }
+}
+
+/// `address`: the virtual one, as far as it is known to be right.
+fn cloud(section: &Section<'_>, address: Option<Ipv4Addr>) -> Option<Cloud> {
     let region = section.or("region", None, |value| auto(value, region));
     let havip = section.required("havip", "\"auto\"", |value| auto(value, |text| id(text, "havip-")));
     let eip = section.optional("eip", |value| id(&values::line(value)?, "eip-"));
@@ -49,15 +109,7 @@ pub(super) fn cloud(section: &Section<'_>, node: Option<&Node>) -> Option<Option
     {
         section.problem::<()>("peer_instance", format!("{peer} is this node's own (cloud.instance); use the other's"));
     }
-    let address = node.and_then(|node| match node.vips.as_slice() {
-        [vip] => Some(vip.address),
-        vips => {
-            let text = "is one address, and node.vips has {}; each address of a VPC that moves is a HaVip of its own, so \
-                        leave one in node.vips";
-            section.problem("havip", text.replace("{}", &vips.len().to_string()))
-        }
-    });
-    Some(Some(Cloud {
+    Some(Cloud {
         region: region?,
         havip: havip?,
         address: address?,
@@ -76,7 +128,7 @@ pub(super) fn cloud(section: &Section<'_>, node: Option<&Node>) -> Option<Option
         follow_deadline: follow_deadline?,
         poll_interval: poll_interval?,
         fence: fence?,
-    }))
+    })
 }
 
 type Found<T> = Option<T>;

@@ -113,15 +113,16 @@ impl Outside {
 
     /// To tell others by, and to count.
     pub fn others(&self) -> Others {
-        Others { tell: self.teller(), counts: self.counter(), alarm: self.alarm() }
+        Others { tell: self.teller(), counts: self.counter(), alarm: self.alarm(0) }
     }
 
-    fn alarm(&self) -> Arc<dyn Fn(bool) + Send + Sync> {
+    /// Tells of the one alert, and of its end, in the name of that instance.
+    pub fn alarm(&self, instance: usize) -> Arc<dyn Fn(bool) + Send + Sync> {
         let (instances, notifier) = (self.instances.clone(), Arc::downgrade(&self.notifier));
         Arc::new(move |astray| {
             let state = if astray { notify::State::HaVipAstray } else { notify::State::HaVipFollowed };
             // Tasks have this, and end some time after the loop: it must not keep the notifier.
-            if let Some((notifier, name)) = notifier.upgrade().zip(instances.first()) {
+            if let Some((notifier, name)) = notifier.upgrade().zip(instances.get(instance)) {
                 notifier.tell(&notify::Event { kind: Kind::Instance, name: Arc::clone(name), state, priority: 0 });
             }
         })

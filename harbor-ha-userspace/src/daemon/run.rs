@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::audit::{self, Audit};
 use super::build::{self, BuildError, Parts};
-use super::cloud::Beside;
+use super::cloud::{Beside, Site};
 use super::control::{self, Ask, Request};
 use super::monitor;
 use super::outside::{LAST_SCRIPTS, Outside};
@@ -34,6 +34,7 @@ use crate::observe::outside::Outside as Counts;
 use crate::observe::status::{GateView, Heard, SavedWal, Status, rejects};
 use crate::observe::words;
 use crate::pg::Pg;
+use crate::store::fence::FenceLog;
 
 /// Inputs that may wait for the loop: tasks and the monitor send a few a second, and wait when it is full.
 const INPUTS: usize = 64;
@@ -67,7 +68,16 @@ pub async fn run(settings: Settings) -> Result<(), BuildError> {
     let others = outside.others();
     let inputs_of_cloud = inputs.clone();
     let mut performer = Performer::new(settings.clone(), inputs, look, others.tell);
-    let (counts, cloud) = (others.counts, Beside::start(&settings, &inputs_of_cloud, others.alarm));
+    let counts = others.counts;
+    let cloud = settings.cloud.clone().map(|cloud| {
+        let log = FenceLog::new(&settings.node.state_dir, &settings.node.instance);
+        Beside::start(Site {
+            settings: cloud,
+            announce: Arc::new(move || inputs_of_cloud.try_send(Input::Unfollowed).is_ok()),
+            alarm: others.alarm,
+            fences: Some((log, settings.node.peer)),
+        })
+    });
     let adopted = Adopted { order: parts.adopted_order, paused: parts.pause_file.is_set(), forgotten: parts.forgotten };
     let core = Core::new(build::rules(&settings), parts.terms, adopted, clock::now());
     let mut core = core.tracking(build::tracking(&settings));

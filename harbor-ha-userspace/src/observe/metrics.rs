@@ -47,7 +47,7 @@ impl Measured for Status {
         heartbeats::write(families, self)?;
         postgres::write(families, self)?;
         outside::of_pair(families, self)?;
-        cloud::write(families, self)
+        cloud::write(families, self.cloud.as_ref(), self.now_ns)
     }
 }
 

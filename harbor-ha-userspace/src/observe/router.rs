@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::cloud::{self, Cloud};
 use super::http::Shown;
 use super::outside::Outside;
 use super::status::RejectCount;
@@ -46,6 +47,8 @@ pub struct Status {
     pub interfaces: Vec<Interface>,
     /// What was seen of the things that are tracked, and what was told to others.
     pub outside: Outside,
+    /// The HaVip that one of the addresses is; `None` without `[cloud]`.
+    pub cloud: Option<Cloud>,
 }
 
 /// The virtual addresses of an instance.
@@ -122,6 +125,9 @@ pub fn render(status: &Value, _width: Option<usize>) -> String {
             put(format!("    somebody else put up {}: two nodes may have it", not_ours.join(", ")));
         }
         remarks(instance, now).into_iter().for_each(|remark| put(format!("    {remark}")));
+    }
+    for (name, line) in cloud::lines(&status["cloud"], now) {
+        put(format!("{name}: {line}"));
     }
     for group in list(&status["groups"]) {
         let names: Vec<String> = list(&group["instances"]).iter().map(word).collect();
@@ -233,6 +239,7 @@ mod tests {
             "addresses": [{"up": false, "not_ours": ["10.0.0.5/32 dev eth0"]}, {"up": true, "not_ours": ["10.0.0.6/32"]}],
             "groups": [{"name": "G", "state": "backup", "instances": ["VI_1"]}],
             "interfaces": [{"name": "eth0", "strangers": 4, "rejects": []}],
+            "cloud": {"seen_ns": 18_000_000_000_u64, "master": "i-b", "master_is_us": false, "alert": "it is with i-b"},
         });
         let text = render(&status, None);
         let lines: Vec<&str> = text.lines().collect();
@@ -245,6 +252,7 @@ mod tests {
             assert!(text.contains(remark), "no `{remark}` in\n{text}");
         }
         assert!(text.contains("VI_22     MASTER") && text.contains("here"), "{text}");
+        assert!(text.contains("\nHAVIP: it is with i-b; with i-b, seen 2.0 s ago"), "{text}");
         assert!(text.contains("group G: BACKUP (VI_1)") && text.contains("of other routers 4"), "{text}");
     }
 }

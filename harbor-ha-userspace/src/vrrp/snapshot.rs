@@ -144,6 +144,11 @@ impl Router {
         self.instances[usize::from(id.0)].state
     }
 
+    /// Who is master of it, as far as was heard; ourselves included.
+    pub fn master(&self, id: super::InstanceId) -> Option<Ipv4Addr> {
+        self.instances[usize::from(id.0)].master.map(|(address, _)| address)
+    }
+
     fn view(&self, instance: &Instance) -> InstanceView {
         let rules = &instance.rules;
         let mut rejects = instance.rejects;

@@ -255,6 +255,41 @@ fn ours_gets_a_new_key_of_the_role_when_the_service_says_that_the_old_one_is_ove
 }
 
 #[test]
+fn a_service_that_throttles_is_not_asked_by_the_next_looks() {
+    logs::capture();
+    let double = double();
+    let ours = Ours::with_secret(double.listen()[0], &double, &format!("{MARK}-of-owner"), SHORT);
+    fault(&double, json!({ "service": "vpc", "kind": { "throttle": { "retry-after-ms": 3_600_000 } } }));
+    let called = || double.remote().journal().unwrap().iter().filter(|it| it.action == "DescribeHaVips").count();
+    for _look in 0..5 {
+        let error = run(ours.cloud.our_havip()).unwrap_err();
+        assert!(matches!(error, CloudError::Throttled { .. }), "{error}");
+        assert!(error.to_string().contains("not asked before 20"), "until when: {error}");
+        assert_eq!(called(), 1);
+    }
+    // Its instances are another service's.
+    run(ours.cloud.ecs().status(&[A])).unwrap();
+}
+
+#[test]
+fn where_the_wish_for_a_token_is_swallowed_metadata_is_read_without_one_within_the_same_time() {
+    logs::capture();
+    let double = double_of({
+        let mut scenario = pair(no_cards());
+        scenario.hardened = false;
+        scenario
+    });
+    fault(&double, json!({ "service": "metadata", "action": "/latest/api/token", "kind": "black-hole" }));
+    let ours = Ours::of_role(double.listen()[0], &double, SHORT);
+    assert!(run(ours.cloud.our_havip()).unwrap().is_some());
+    let journal = double.remote().journal().unwrap();
+    let metadata: Vec<_> = journal.iter().filter(|it| it.service == "metadata").collect();
+    assert!(metadata.len() > 2, "{metadata:?}");
+    let wishes = metadata.iter().filter(|it| it.action == "/latest/api/token").count();
+    assert_eq!(wishes, 1, "the other reads do not wait for one: {metadata:?}");
+}
+
+#[test]
 fn no_secret_is_in_any_log_error_panic_or_debug_output() {
     logs::capture();
     let double = double_of({

@@ -153,6 +153,27 @@ fn what_was_deleted_in_the_console_is_made_anew() {
 }
 
 #[test]
+fn an_instance_of_neither_node_that_is_bound_is_told_and_left_alone() {
+    let mut scenario = pair(no_cards());
+    let third = "i-double-c";
+    let mut instance = scenario.instance[A].clone();
+    instance.address = "10.77.0.3".parse().unwrap();
+    instance.mac = "02:77:00:00:00:0c".to_owned();
+    scenario.instance.insert(third.to_owned(), instance);
+    scenario.havip.values_mut().for_each(|havip| havip.members.push(third.to_owned()));
+    let operator = Operator::of(double_of(scenario), "ram-role");
+    for words in [&["provision", "--dry-run"][..], &["provision"]] {
+        let said = operator.done(words);
+        assert!(said.contains(&format!("warning: {third} is bound too")), "{words:?}: {said}");
+        assert!(said.contains("nothing to do"), "{words:?}: {said}");
+    }
+    assert!(operator.double.remote().journal().unwrap().iter().all(|entry| looks(&entry)));
+    operator.done(&["unbind", third]);
+    let said = operator.done(&["provision"]);
+    assert!(!said.contains("warning"), "{said}");
+}
+
+#[test]
 fn an_address_that_somebody_else_has_is_told() {
     let mut scenario = bare();
     let other = scenario.instance.values_mut().find(|it| it.address.to_string() != "10.77.0.1").unwrap();

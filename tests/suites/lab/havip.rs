@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::SOON;
 
 /// Said once for each time that the HaVip stays away.
-const ALERT: &str = "this node serves, and the HaVip is ";
+pub(super) const ALERT: &str = "this node serves, and the HaVip is ";
 
 fn up(lines: &[&str]) -> Lab {
     let cloud = lines.iter().map(|line| (*line).to_owned()).collect();
@@ -28,7 +28,7 @@ fn up(lines: &[&str]) -> Lab {
 }
 
 /// Waits until the HaVip is with a node that serves, and both daemons have seen it.
-fn is_with(lab: &Lab, side: Side) {
+pub(super) fn is_with(lab: &Lab, side: Side) {
     lab.wait(&format!("{side} sees the HaVip with itself"), SOON, || {
         let status = lab.node(side).status()?;
         let seen = (status.is("/cloud/master_is_us"), status.is("/cloud/agrees"), status.text("/cloud/master"));
@@ -58,7 +58,7 @@ fn calls(lab: &Lab, from: Side, action: &str) -> Vec<Entry> {
     all
 }
 
-fn lines_with(lab: &Lab, side: Side, words: &str) -> usize {
+pub(super) fn lines_with(lab: &Lab, side: Side, words: &str) -> usize {
     let log = fs::read_to_string(lab.node(side).daemon_log()).unwrap();
     log.lines().filter(|line| line.contains(words)).count()
 }

@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 
 use serde::Serialize;
 
+use super::stranger;
 use crate::cloud::admission::{Admission, Group, Packet, Protocol, Sender, admits};
 use crate::cloud::{Eip, HaVip, Instance};
 use crate::config::settings::cloud::Cloud as Settings;
@@ -56,11 +57,22 @@ pub(super) struct Facts {
 /// What the configuration says besides `[cloud]`.
 #[derive(Clone, Debug)]
 pub(super) struct Node {
-    pub address: Ipv4Addr,
-    pub peer: Ipv4Addr,
+    /// `None`: as the interface has it.
+    pub address: Option<Ipv4Addr>,
+    /// `None`: there are several.
+    pub peer: Option<Ipv4Addr>,
     /// UDP ports of the pulses and of the table of connections; empty without pulses.
     pub pulses: Vec<u16>,
     pub adverts: bool,
+    pub keys: Keys,
+}
+
+/// Where the configuration says so.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Keys {
+    pub address: &'static str,
+    pub peer: &'static str,
+    pub vips: &'static str,
 }
 
 /// Every line there is to say.
@@ -70,7 +82,7 @@ pub(super) fn judge(settings: &Settings, node: &Node, facts: &Facts) -> Vec<Line
     lines.told("region", &facts.region, Clone::clone);
     lines.told("instance", &facts.own, |id| format!("{id} is this node"));
     lines.told("vswitch", &facts.vswitch, Clone::clone);
-    havip(settings, facts, &mut lines);
+    havip(settings, node, facts, &mut lines);
     members(settings, facts, &mut lines);
     instances(settings, node, facts, &mut lines);
     eip(settings, facts, &mut lines);
@@ -107,7 +119,8 @@ impl Lines {
     }
 }
 
-fn havip(settings: &Settings, facts: &Facts, lines: &mut Lines) {
+fn havip(settings: &Settings, node: &Node, facts: &Facts, lines: &mut Lines) {
+    let vips = node.keys.vips;
     let found = match &facts.havip {
         Ok(Some(havip)) => havip,
         Ok(None) => {
@@ -131,12 +144,12 @@ fn havip(settings: &Settings, facts: &Facts, lines: &mut Lines) {
     }
     match found.address {
         Some(address) if address == settings.address => {
-            lines.add(Level::Ok, "address", format!("{address}, as in node.vips"));
+            lines.add(Level::Ok, "address", format!("{address}, as in {vips}"));
         }
         Some(address) => lines.add(
             Level::Bad,
             "address",
-            format!("it is {address}, and node.vips has {}; correct one of the two", settings.address),
+            format!("it is {address}, and {vips} has {}; correct one of the two", settings.address),
         ),
         None => lines.add(Level::Unknown, "address", "not told"),
     }
@@ -167,10 +180,7 @@ fn members(settings: &Settings, facts: &Facts, lines: &mut Lines) {
         }
     }
     for other in havip.members.iter().filter(|id| *id != own && **id != settings.peer_instance) {
-        let text = format!(
-            "{other} is bound too and is neither node: it gets the address if it announces it; `harbor-ha havip unbind {other}`"
-        );
-        lines.add(Level::Bad, "bound", text);
+        lines.add(Level::Bad, "bound", stranger(other));
     }
 }
 
@@ -178,8 +188,8 @@ fn instances(settings: &Settings, node: &Node, facts: &Facts, lines: &mut Lines)
     let Ok(own) = &facts.own else { return };
     let Some(found) = told_silently("instances", &facts.instances, lines) else { return };
     let both = [
-        (own, "node.address", node.address, "cloud.instance"),
-        (&settings.peer_instance, "node.peer", node.peer, "cloud.peer_instance"),
+        (own, node.keys.address, node.address, "cloud.instance"),
+        (&settings.peer_instance, node.keys.peer, node.peer, "cloud.peer_instance"),
     ];
     for (id, key, address, from) in both {
         let Some(instance) = found.iter().find(|instance| instance.id == *id) else {
@@ -189,7 +199,9 @@ fn instances(settings: &Settings, node: &Node, facts: &Facts, lines: &mut Lines)
         let running = instance.status.is("Running");
         let level = if running { Level::Ok } else { Level::Unknown };
         lines.add(level, "instances", format!("{id} is {}", instance.status));
-        if let Some(is) = instance.address.filter(|is| *is != address) {
+        if let (Some(is), Some(address)) = (instance.address, address)
+            && is != address
+        {
             let text = format!("{id} has the address {is}, and {key} is {address}; correct {from} or {key}");
             lines.add(Level::Bad, "instances", text);
         }
@@ -297,6 +309,11 @@ fn security_groups(settings: &Settings, node: &Node, facts: &Facts, lines: &mut 
         packets.push(("IP protocol 112".to_owned(), Packet { protocol: Protocol::Vrrp, port: 0 }));
     }
     for (to, from, from_address) in [(own, peer, node.peer), (peer, own, node.address)] {
+        // What is not configured is as the service has it.
+        let Some(from_address) = from_address.or(from.address) else {
+            lines.add(Level::Unknown, SUBJECT, format!("the address of {} is not told", from.id));
+            continue;
+        };
         let of_receiver: Vec<Group> = groups.iter().filter(|group| to.groups.contains(&group.id)).cloned().collect();
         let sender = Sender { address: from_address, groups: &from.groups };
         for (name, packet) in &packets {
@@ -312,6 +329,7 @@ fn security_groups(settings: &Settings, node: &Node, facts: &Facts, lines: &mut 
                         Protocol::Udp => {
                             format!("allow {name} from {from_address}/32 in one of {}", to.groups.join(", "))
                         }
+                        _ if node.pulses.is_empty() => "allow all from that address".to_owned(),
                         _ => "allow all from that address, or set vrrp.adverts = false: pulses suffice".to_owned(),
                     };
                     lines.add(Level::Bad, SUBJECT, format!("{which} is dropped; {way_out}"));

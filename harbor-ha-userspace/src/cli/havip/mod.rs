@@ -9,6 +9,7 @@ mod plan;
 mod policy;
 mod provision;
 mod show;
+mod site;
 mod verify;
 
 use std::path::PathBuf;
@@ -17,11 +18,10 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use super::{CONFIG, NOT_PERMITTED, UNAVAILABLE, WithConfig};
+use self::site::Site;
+use super::{NOT_PERMITTED, UNAVAILABLE, WithConfig};
 use crate::cloud::{Cloud, CloudError};
-use crate::config::Settings;
 use crate::config::settings::cloud::Cloud as CloudSettings;
-use crate::daemon::{self, Request};
 
 /// How long one call may take, repetitions included: a change that waits for another one takes its time.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -95,18 +95,11 @@ fn failed(error: &CloudError) -> ExitCode {
     ExitCode::from(if error.is_denial() { NOT_PERMITTED } else { UNAVAILABLE })
 }
 
-/// The configuration, and the cloud that it names.
-fn open(with: &WithConfig) -> Result<(Settings, Cloud), End> {
-    let settings = with.load()?;
-    let Some(cloud) = &settings.cloud else {
-        eprintln!(
-            "harbor-ha: {} has no [cloud]; packaging/harbor-ha.toml explains it, and docs/cloud.md how to set it up",
-            with.config.display()
-        );
-        return Err(End::Told(ExitCode::from(CONFIG)));
-    };
-    let cloud = Cloud::new(cloud, PATIENCE)?;
-    Ok((settings, cloud))
+/// The node that the configuration describes, and the cloud that it names.
+fn open(with: &WithConfig) -> Result<(Site, Cloud), End> {
+    let site = Site::of(with)?;
+    let cloud = Cloud::new(&site.cloud, PATIENCE)?;
+    Ok((site, cloud))
 }
 
 /// What is missing, by its id or by its address.
@@ -131,8 +124,9 @@ fn whose(id: &str, own: &str, peer: &str) -> String {
     }
 }
 
-/// Whether this node serves, and whether the peer does, by the daemon; `None`: it does not answer.
-async fn serves(settings: &Settings) -> Option<(bool, bool)> {
-    let status = daemon::ask(&daemon::socket_path(&settings.node), Request::Status).await.ok()?;
-    Some((status["role"] == "primary", status["peer"]["role"] == "primary"))
+/// What to say of an instance that is bound and is neither node.
+fn stranger(id: &str) -> String {
+    format!(
+        "{id} is bound too and is neither node: it gets the address if it announces it; `harbor-ha havip unbind {id}`"
+    )
 }

@@ -105,6 +105,13 @@ pub(super) fn plan(state: &State, wanted: &Wanted) -> Result<Vec<Step>, Vec<Obst
     Ok(steps)
 }
 
+/// Who is bound to the HaVip besides the two: somebody's own wish, perhaps, and so not undone by a plan.
+pub(super) fn strangers(state: &State, wanted: &Wanted) -> Vec<String> {
+    let havip = state.havip.as_ref().filter(|havip| !havip.of_interfaces);
+    let members = havip.into_iter().flat_map(|havip| &havip.members);
+    members.filter(|id| **id != wanted.own && **id != wanted.peer).cloned().collect()
+}
+
 fn of_havip(havip: &HaVip, wanted: &Wanted, steps: &mut Vec<Step>, obstacles: &mut Vec<Obstacle>) {
     if !havip.is_at_rest() {
         steps.push(Step::Settle(format!("HaVip {} is {}", havip.id, havip.status)));

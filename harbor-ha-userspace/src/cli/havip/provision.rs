@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::plan::{State, Step, Wanted, plan};
-use super::{End, UNAVAILABLE, WithConfig, open};
+use super::plan::{State, Step, Wanted, plan, strangers};
+use super::{End, UNAVAILABLE, WithConfig, open, stranger};
 use crate::cloud::{Cloud, CloudError};
 use crate::fault;
 
@@ -27,7 +27,11 @@ const PATIENCE: Duration = Duration::from_secs(180);
 pub(super) async fn run(with: &WithConfig, arguments: &Arguments) -> Result<ExitCode, End> {
     let (_, cloud) = open(with)?;
     let wanted = wanted(&cloud).await?;
-    let steps = plan(&look(&cloud, &wanted).await?, &wanted).map_err(|obstacles| in_the_way(&obstacles))?;
+    let state = look(&cloud, &wanted).await?;
+    for other in strangers(&state, &wanted) {
+        eprintln!("harbor-ha: warning: {}", stranger(&other));
+    }
+    let steps = plan(&state, &wanted).map_err(|obstacles| in_the_way(&obstacles))?;
     if steps.is_empty() {
         println!("nothing to do: the HaVip is as the configuration has it");
         return Ok(ExitCode::SUCCESS);

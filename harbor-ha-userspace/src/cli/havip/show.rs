@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::judge::{Agreement, agreement};
-use super::{End, WithConfig, absent, open, serves, whose};
+use super::{End, WithConfig, absent, open, whose};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -15,7 +15,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) async fn run(with: &WithConfig, arguments: &Arguments) -> Result<ExitCode, End> {
-    let (settings, cloud) = open(with)?;
+    let (site, cloud) = open(with)?;
     let Some(havip) = cloud.our_havip().await? else {
         return Err(absent(cloud.settings(), cloud.region().await?).into());
     };
@@ -28,7 +28,7 @@ pub(super) async fn run(with: &WithConfig, arguments: &Arguments) -> Result<Exit
         _ if havip.of_interfaces => Vec::new(),
         members => cloud.ecs().status(members).await?,
     };
-    let serves = serves(&settings).await;
+    let serves = site.serves().await;
     let (agrees, sentence) = match agreement(havip.master.as_deref(), own, peer, serves) {
         Agreement::Yes(text) => (Some(true), text),
         Agreement::No(text) => (Some(false), text),

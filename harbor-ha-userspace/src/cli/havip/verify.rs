@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-use super::judge::{self, Facts, Level, Line, Node, NotTold};
-use super::{End, NOT_PERMITTED, UNAVAILABLE, WithConfig, open, serves};
+use super::judge::{self, Facts, Level, Line, NotTold};
+use super::site::Site;
+use super::{End, NOT_PERMITTED, UNAVAILABLE, WithConfig, open};
 use crate::cloud::{Cloud, CloudError};
-use crate::config::Settings;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -15,9 +15,9 @@ pub(super) struct Arguments {
 }
 
 pub(super) async fn run(with: &WithConfig, arguments: &Arguments) -> Result<ExitCode, End> {
-    let (settings, cloud) = open(with)?;
-    let facts = gather(&settings, &cloud).await;
-    let lines = judge::judge(cloud.settings(), &node(&settings), &facts);
+    let (site, cloud) = open(with)?;
+    let facts = gather(&site, &cloud).await;
+    let lines = judge::judge(cloud.settings(), &site.node, &facts);
     match arguments.json {
         true => println!("{}", serde_json::to_string(&lines).expect("lines are plain text")),
         false => print(&lines),
@@ -49,20 +49,11 @@ fn print(lines: &[Line]) {
     println!("{} ok, {} bad, {} unknown", count(Level::Ok), count(Level::Bad), count(Level::Unknown));
 }
 
-fn node(settings: &Settings) -> Node {
-    Node {
-        address: settings.node.address,
-        peer: settings.node.peer,
-        pulses: settings.pulse.iter().flat_map(|pulse| [pulse.port, pulse.flows_port]).collect(),
-        adverts: settings.vrrp.adverts,
-    }
-}
-
 fn not_told(error: &CloudError) -> NotTold {
     NotTold { why: error.to_string(), denied: error.is_denial() }
 }
 
-async fn gather(settings: &Settings, cloud: &Cloud) -> Facts {
+async fn gather(site: &Site, cloud: &Cloud) -> Facts {
     let keys = cloud.keys_from().await.map_err(|error| NotTold { why: error.to_string(), denied: false });
     let told = |answer: Result<&str, CloudError>| answer.map(str::to_owned).map_err(|error| not_told(&error));
     let (region, own, vswitch) =
@@ -71,7 +62,7 @@ async fn gather(settings: &Settings, cloud: &Cloud) -> Facts {
     let without_keys =
         keys.as_ref().err().map(|_| NotTold { why: "not asked without a key".to_owned(), denied: false });
     if let Some(why) = without_keys {
-        let serves = serves(settings).await;
+        let serves = site.serves().await;
         return Facts {
             keys,
             region,
@@ -108,5 +99,5 @@ async fn gather(settings: &Settings, cloud: &Cloud) -> Facts {
         true => Some(cloud.ecs().stop(peer, true, true).await.map_err(|error| not_told(&error))),
         false => None,
     };
-    Facts { keys, region, own, vswitch, havip, instances, eip, groups, stop, serves: serves(settings).await }
+    Facts { keys, region, own, vswitch, havip, instances, eip, groups, stop, serves: site.serves().await }
 }

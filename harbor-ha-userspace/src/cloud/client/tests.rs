@@ -10,7 +10,7 @@ use super::*;
 use crate::config::settings::cloud::CredentialSource;
 
 fn client_with(endpoint: &Endpoint, limit: Duration, bucket: Bucket) -> Client {
-    let metadata = Arc::new(Metadata::new(endpoint, true).unwrap());
+    let metadata = Arc::new(Metadata::new(endpoint, true, PATIENT).unwrap());
     let keeper = Keeper::new(CredentialSource::Env, "/nowhere".as_ref(), None, metadata, Arc::new(Host));
     Client::new(keeper, limit, limit, QUICK, bucket).unwrap()
 }
@@ -82,6 +82,44 @@ async fn a_repetition_is_the_same_change_and_signed_anew() {
     assert_eq!(different(&|n| asked[n].header("x-acs-signature-nonce").to_owned()), 5);
     assert_eq!(different(&|n| asked[n].header("authorization").to_owned()), 5);
     assert!(asked[0].parameter("ClientToken").len() <= 64);
+}
+
+#[tokio::test]
+async fn a_service_that_throttles_is_left_alone_by_every_call_to_it_and_by_none_to_another() {
+    let throttled = Reply::refused(400, "Throttling.User").with("x-acs-retry-after", "3600000");
+    let script = Script::start(vec![throttled, Reply::ok("{}")]).await;
+    let endpoint = script.endpoint();
+    let metadata = Arc::new(Metadata::new(&endpoint, true, PATIENT).unwrap());
+    let keeper = Keeper::new(CredentialSource::Env, "/nowhere".as_ref(), None, metadata, Arc::new(Host));
+    let pace = Pace { longest: 10 * PATIENT, ..QUICK };
+    let client = Client::new(keeper, PATIENT, PATIENT, pace, Bucket::new(1000, PATIENT)).unwrap();
+    let look = Call::new(Service::Vpc, "DescribeHaVips");
+    for call in [&change(), &look, &look] {
+        let error = client.call(&endpoint, call, PATIENT).await.unwrap_err();
+        assert!(matches!(&error, CloudError::Throttled { action, .. } if *action == call.action), "{error}");
+        assert_eq!(error.code(), Some("Throttling.User"));
+        assert!(error.to_string().contains("Z (AssociateHaVip was refused with"), "{error}");
+    }
+    assert_eq!(script.asked().len(), 1);
+    let other = Call::new(Service::Ecs, "DescribeInstances");
+    client.call(&endpoint, &other, PATIENT).await.unwrap();
+}
+
+#[tokio::test]
+async fn whoever_has_the_time_waits_for_the_end_of_a_pause_that_another_call_was_told() {
+    let script = Script::start(vec![Reply::ok("{}")]).await;
+    let client = client(&script.endpoint());
+    let refusal = Refusal {
+        action: "DescribeHaVips",
+        status: 400,
+        code: "Throttling".to_owned(),
+        message: "no".to_owned(),
+        request: "R".to_owned(),
+    };
+    client.throttled(Service::Vpc, Duration::from_millis(20), &refusal);
+    assert!(client.rest(&change()).is_some());
+    client.call(&script.endpoint(), &change(), PATIENT).await.unwrap();
+    assert!(client.rest(&change()).is_none());
 }
 
 #[tokio::test]

@@ -80,29 +80,46 @@ fn keys(expires: Option<u64>) -> Keys {
 #[test]
 fn what_expires_is_due_a_quarter_of_an_hour_before() {
     let mut state = State::default();
-    assert!(state.is_due(0));
-    state.succeeded(keys(Some(10_000)), From::Role, 5_000);
-    assert!(!state.is_due(9_099) && state.is_due(9_100) && state.is_due(20_000));
-    state.succeeded(keys(None), From::Environment, 5_000);
-    assert!(!state.is_due(u64::MAX));
-    state.succeeded(keys(None), From::File, 5_000);
-    assert!(!state.is_due(5_059) && state.is_due(5_060));
+    let (fetched, second) = (Instant::now(), Duration::from_secs(1));
+    assert!(state.is_due(0, fetched));
+    state.succeeded(keys(Some(10_000)), From::Role, fetched);
+    assert!(!state.is_due(9_099, fetched) && state.is_due(9_100, fetched) && state.is_due(20_000, fetched));
+    state.succeeded(keys(None), From::Environment, fetched);
+    assert!(!state.is_due(u64::MAX, fetched + 1_000_000 * second));
+    state.succeeded(keys(None), From::File, fetched);
+    assert!(!state.is_due(5_000, fetched + 59 * second) && state.is_due(5_000, fetched + 60 * second));
     state.distrusted = true;
-    assert!(state.is_due(5_000));
+    assert!(state.is_due(5_000, fetched));
 }
 
 #[test]
 fn a_refresh_that_fails_waits_longer_each_time_and_one_that_succeeds_forgets_that() {
     let mut state = State::default();
     let mut waits = Vec::new();
+    let now = Instant::now();
     for _ in 0..20 {
-        state.failed(1_000);
-        waits.push(state.next - 1_000);
+        state.failed(now);
+        waits.push((state.next.unwrap() - now).as_secs());
     }
     assert_eq!(waits[..6], [2, 4, 8, 16, 32, 60]);
     assert_eq!(waits.last(), Some(&60));
-    state.succeeded(keys(None), From::Role, 1_000);
-    assert_eq!((state.next, state.failures), (0, 0));
+    let minute = Duration::from_secs(60);
+    assert!(state.waits(now) && !state.waits(now + minute));
+    state.succeeded(keys(None), From::Role, now);
+    assert_eq!((state.waits(now), state.failures), (false, 0));
+}
+
+#[test]
+fn a_clock_that_is_set_back_after_a_failure_makes_no_longer_wait_of_it() {
+    let mut state = State::default();
+    let (now, minute) = (Instant::now(), Duration::from_secs(60));
+    let (end, hours) = (100_000, 5 * 3600);
+    state.succeeded(keys(Some(end)), From::Role, now);
+    assert!(state.is_due(end, now) && !state.waits(now));
+    state.failed(now);
+    // Then the service does not accept them, whatever this host's clock says by now.
+    state.distrusted = true;
+    assert!(state.is_due(end - hours, now + minute) && !state.waits(now + minute));
 }
 
 fn role(name: &str, end: &str) -> Reply {
@@ -113,7 +130,7 @@ fn role(name: &str, end: &str) -> Reply {
 
 async fn keeper(source: CredentialSource, host: File, replies: Vec<Reply>) -> (Keeper, Script) {
     let script = Script::start(replies).await;
-    let metadata = Arc::new(Metadata::new(&script.endpoint(), true).unwrap());
+    let metadata = Arc::new(Metadata::new(&script.endpoint(), true, PATIENCE).unwrap());
     (Keeper::new(source, "/k".as_ref(), Some("r".to_owned()), metadata, Arc::new(host)), script)
 }
 

@@ -1,11 +1,12 @@
 //! Both modes of metadata, and what comes of a wrong guess.
 
-use super::super::tests::script::{Reply, Script};
+use super::super::tests::PATIENT;
+use super::super::tests::script::{Manner, Reply, Script};
 use super::*;
 
 async fn metadata(replies: Vec<Reply>, fall_back: bool) -> (Metadata, Script) {
     let script = Script::start(replies).await;
-    (Metadata::new(&script.endpoint(), fall_back).unwrap(), script)
+    (Metadata::new(&script.endpoint(), fall_back, PATIENT).unwrap(), script)
 }
 
 #[tokio::test]
@@ -33,6 +34,65 @@ async fn a_service_without_tokens_is_read_plainly_unless_that_is_forbidden() {
     let error = strict.region().await.unwrap_err();
     assert!(matches!(&error, MetadataError::Refused { status: 404, .. }), "{error}");
     assert_eq!(script.asked().len(), 1);
+}
+
+/// Methods, in the order of what was asked.
+fn methods(script: &Script) -> Vec<String> {
+    script.asked().iter().map(|asked| asked.line.split(' ').next().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn a_wish_for_a_token_that_is_swallowed_costs_one_wait_and_a_plain_read_follows() {
+    let replies = vec![
+        Reply::manner(Manner::Silent),
+        Reply::ok("cn-x"),
+        Reply::ok("i-1"),
+        // Hardened mode is tried again, and by then works.
+        Reply::ok("tok"),
+        Reply::ok("vsw-1"),
+    ];
+    let (metadata, script) = metadata(replies, true).await;
+    assert_eq!((metadata.region().await.unwrap(), metadata.instance().await.unwrap()), ("cn-x".into(), "i-1".into()));
+    assert_eq!(methods(&script), ["PUT", "GET", "GET"]);
+    match &mut *metadata.mode.lock().await {
+        Mode::Plain { until } => *until = Instant::now(),
+        Mode::Unknown | Mode::Hardened { .. } => panic!("it is not remembered"),
+    }
+    assert_eq!(metadata.vswitch().await.unwrap(), "vsw-1");
+    assert_eq!(methods(&script)[3..], ["PUT", "GET"]);
+    assert_eq!(script.asked()[4].header("x-aliyun-ecs-metadata-token"), "tok");
+}
+
+#[tokio::test]
+async fn whoever_gives_up_during_the_wish_for_a_token_spares_the_next_one_the_wait() {
+    let (metadata, script) = metadata(vec![Reply::manner(Manner::Silent), Reply::ok("cn-x")], true).await;
+    let wish = timeout(metadata.share / 2, metadata.region()).await;
+    assert!(wish.is_err());
+    assert_eq!(metadata.region().await.unwrap(), "cn-x");
+    assert_eq!(methods(&script), ["PUT", "GET"]);
+}
+
+#[tokio::test]
+async fn a_swallowed_wish_is_the_end_where_plain_reads_are_forbidden_or_refused() {
+    let (strict, script) = metadata(vec![Reply::manner(Manner::Silent)], false).await;
+    let error = strict.region().await.unwrap_err();
+    assert!(matches!(error, MetadataError::Unreachable { .. }), "{error}");
+    assert_eq!(methods(&script), ["PUT"]);
+
+    let silent = || Reply::manner(Manner::Silent);
+    let (refused, script) = metadata(vec![silent(), Reply::of(403, ""), silent()], true).await;
+    let error = refused.region().await.unwrap_err();
+    assert!(matches!(error, MetadataError::Unreachable { .. }), "{error}");
+    assert_eq!(methods(&script), ["PUT", "GET", "PUT"]);
+}
+
+#[tokio::test]
+async fn a_hardened_service_that_is_slow_once_is_asked_for_a_token_again() {
+    let replies = vec![Reply::manner(Manner::Silent), Reply::of(403, ""), Reply::ok("tok"), Reply::ok("cn-x")];
+    let (metadata, script) = metadata(replies, true).await;
+    assert_eq!(metadata.region().await.unwrap(), "cn-x");
+    assert_eq!(methods(&script), ["PUT", "GET", "PUT", "GET"]);
+    assert_eq!(script.asked()[3].header("x-aliyun-ecs-metadata-token"), "tok");
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use super::instance::instance;
 use super::settings::{Fifo, Group, Instance, Router, Settings};
 use super::shared::{self, Known};
 use crate::config::check::{self as pair, fits_socket};
+use crate::config::check_cloud;
 use crate::config::check_observe;
 use crate::config::reader::{Document, Entry, Section};
 use crate::config::suggest;
@@ -44,6 +45,7 @@ pub(in crate::config) fn settings<'a>(document: &'a Document<'a>) -> Option<Sett
     let vips = instances.iter().flatten().flat_map(|it| it.vips.iter().chain(&it.excluded_vips));
     let vips: Vec<_> = vips.map(|vip| vip.address).collect();
     let observe = check_observe::of_router(&document.section("observe"), &vips);
+    let cloud = check_cloud::of_router(&document.section("cloud"), instances.as_deref());
     Some(Settings {
         router: router?,
         instances: instances?,
@@ -52,6 +54,7 @@ pub(in crate::config) fn settings<'a>(document: &'a Document<'a>) -> Option<Sett
         mail: mail?,
         realtime: realtime?,
         observe: observe?,
+        cloud: cloud?,
     })
 }
 

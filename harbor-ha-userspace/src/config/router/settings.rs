@@ -9,6 +9,7 @@ use std::time::Duration;
 use harbor_ha_ebpf::units::{Priority, Vrid};
 
 use crate::config::secret::Secret;
+use crate::config::settings::cloud::Cloud;
 use crate::config::settings::{Login, Realtime, VrrpVersion};
 
 /// Plain VRRP, as many instances as there are; no PostgreSQL, no pulses, no lease.
@@ -28,6 +29,18 @@ pub struct Settings {
     pub realtime: Realtime,
     /// `[observe]`: where metrics and the status are served over HTTP; `None`: nowhere.
     pub observe: Option<SocketAddr>,
+    /// `[cloud]`: the HaVip that one of the virtual addresses is; nobody is fenced.
+    pub cloud: Option<Cloud>,
+}
+
+impl Settings {
+    /// The instance that has the HaVip's address, with its place in the list; `None` without `[cloud]`.
+    pub fn of_havip(&self) -> Option<(usize, &Instance, &Cloud)> {
+        let cloud = self.cloud.as_ref()?;
+        let has = |instance: &Instance| instance.addresses().any(|vip| vip.address == cloud.address);
+        let index = self.instances.iter().position(has)?;
+        Some((index, &self.instances[index], cloud))
+    }
 }
 
 /// What the instances share.
@@ -115,6 +128,13 @@ pub struct Instance {
     pub track: Track,
     /// `[instance.notify]`
     pub notify: Notify,
+}
+
+impl Instance {
+    /// All that it puts up.
+    pub fn addresses(&self) -> impl Iterator<Item = &VirtualAddress> {
+        self.vips.iter().chain(&self.excluded_vips)
+    }
 }
 
 /// How an instance of priority 255 starts. All others wait one Master_Down_Interval, whatever they wish for.

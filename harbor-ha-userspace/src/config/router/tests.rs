@@ -275,3 +275,36 @@ fn a_fifo_is_a_path_or_more() {
     refused_once(&with("{ path = \"f\" }"), "router.fifo.path", "is relative");
     refused_once(&with("3"), "router.fifo", "use \"3\"");
 }
+
+const CLOUD: &str = "[cloud]\nhavip = \"auto\"\npeer_instance = \"i-b\"\n";
+
+fn unicast(more: &str) -> String {
+    format!("{}{more}", LEAST.replace("vips =", "peers = [\"10.0.0.2\"]\nvips ="))
+}
+
+#[test]
+fn a_havip_is_the_only_address_or_the_one_that_is_named() {
+    let settings = accepted(&unicast(CLOUD));
+    let (index, instance, cloud) = settings.of_havip().unwrap();
+    assert_eq!((index, instance.name.as_str(), cloud.address.to_string().as_str()), (0, "VI_1", "10.0.0.5"));
+    assert!(!cloud.fence.is_on() && accepted(&unicast("")).of_havip().is_none());
+
+    let second = "[[instance]]\nname = \"VI_2\"\ninterface = \"eth0\"\nvrid = 52\nvips = []\npeers = [\"10.0.0.2\"]\n\
+                  excluded_vips = [\"10.0.0.6/32\"]\n";
+    let both = |more: &str| unicast(&format!("{second}{CLOUD}{more}"));
+    refused_once(&both(""), "cloud.address", "there are 2 virtual addresses");
+    let settings = accepted(&both("address = \"10.0.0.6\"\n"));
+    assert_eq!(settings.of_havip().map(|(index, instance, _)| (index, instance.name.as_str())), Some((1, "VI_2")));
+    refused_once(&both("address = \"10.0.0.7\"\n"), "cloud.address", "10.0.0.7 is no virtual address of this file");
+}
+
+#[test]
+fn a_havip_of_the_router_form_has_a_peer_that_can_hear_it_and_that_nobody_fences() {
+    refused_once(&least_with(CLOUD), "cloud.address", "a VPC carries none");
+    for fence in ["havip-unassociate", "ecs-stop"] {
+        let text = unicast(&format!("{CLOUD}fence = [\"{fence}\"]\n"));
+        refused_once(&text, "cloud.fence", "needs a lease");
+    }
+    assert!(accepted(&unicast(&format!("{CLOUD}fence = []\n"))).cloud.is_some());
+    refused_once(&unicast("[cloud]\nhavip = \"auto\"\n"), "cloud.peer_instance", "is missing");
+}

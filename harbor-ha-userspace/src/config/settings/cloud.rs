@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Endpoint;
 
-/// The HaVip of this pair at Alibaba Cloud. No secret is in it: see [`CredentialSource`].
+/// The HaVip of a pair, or of one instance of the router form, at Alibaba Cloud. No secret is in it: see [`CredentialSource`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cloud {
     /// Such as `cn-hangzhou`; `None`: instance metadata tells.

@@ -2,11 +2,12 @@
 //!
 //! ```text
 //!   loop ──Told (the latest, over a watch)──► runner: Desk ──► looks, fencing: tasks that end with news
-//!   loop ◄──Input::Unfollowed (dropped when the loop is full)──┘
+//!   loop ◄──announce again (dropped when the loop is full)─────┘
 //! ```
 //!
 //! The loop waits for nothing here: what it tells replaces what was told before, what it shows is read under a lock that
 //! nobody holds while he waits, and what comes back is dropped when there is no room, as the next look says it again.
+//! The loop is a pair's or, without fencing, the engine of the router form.
 
 mod fencing;
 
@@ -21,9 +22,7 @@ use tokio::time::timeout;
 use self::fencing::{Ended, Fencing, Go};
 use crate::clock;
 use crate::cloud::Cloud;
-use crate::config::settings::Settings;
 use crate::config::settings::cloud::Cloud as CloudSettings;
-use crate::core::Input;
 use crate::core::cloud::Told;
 use crate::core::cloud::desk::{Desk, Do};
 use crate::core::cloud::fence::{self, Fence, Step};
@@ -42,6 +41,18 @@ const AGAIN: Duration = Duration::from_secs(5);
 
 /// Tells of the one alert (`true`), and of its end.
 pub(super) type Alarm = Arc<dyn Fn(bool) + Send + Sync>;
+/// See [`Site::announce`].
+pub(super) type Announce = Arc<dyn Fn() -> bool + Send + Sync>;
+
+/// What it is started with.
+pub(super) struct Site {
+    pub settings: CloudSettings,
+    /// Asks the loop to announce the address again; `false`: there was no room.
+    pub announce: Announce,
+    pub alarm: Alarm,
+    /// The audit and the peer's address; `None`: nobody is fenced.
+    pub fences: Option<(FenceLog, Ipv4Addr)>,
+}
 
 /// The loop's side.
 pub(super) struct Beside {
@@ -50,17 +61,15 @@ pub(super) struct Beside {
 }
 
 impl Beside {
-    /// Starts the runner; `None` without `[cloud]`. A cloud that cannot be asked is an error line: the node serves.
-    pub fn start(settings: &Settings, inputs: &mpsc::Sender<Input>, alarm: Alarm) -> Option<Self> {
-        let configured = settings.cloud.as_ref()?;
+    /// Starts the runner. A cloud that cannot be asked is an error line: the node serves.
+    pub fn start(site: Site) -> Self {
+        let Site { settings: configured, announce, alarm, fences } = site;
         let view = View { peer_instance: configured.peer_instance.clone(), ..View::default() };
         let view = Arc::new(Mutex::new(view));
         let (told, heard) = watch::channel(Told::default());
-        let peer = settings.node.peer;
-        let log = FenceLog::new(&settings.node.state_dir, &settings.node.instance);
-        match Cloud::new(configured, configured.timeout) {
+        match Cloud::new(&configured, configured.timeout) {
             Ok(cloud) => {
-                let shared = Shared { cloud, view: Arc::clone(&view), inputs: inputs.clone(), alarm, log, peer };
+                let shared = Shared { cloud, view: Arc::clone(&view), announce, alarm, fences };
                 tokio::spawn(watched(shared, heard));
             }
             Err(error) => {
@@ -68,7 +77,7 @@ impl Beside {
                 seen(&view).trouble = Some(error.to_string());
             }
         }
-        Some(Self { told, view })
+        Self { told, view }
     }
 
     /// How it stands now.
@@ -96,11 +105,9 @@ fn seen(view: &Mutex<View>) -> MutexGuard<'_, View> {
 struct Shared {
     cloud: Cloud,
     view: Arc<Mutex<View>>,
-    inputs: mpsc::Sender<Input>,
+    announce: Announce,
     alarm: Alarm,
-    log: FenceLog,
-    /// The peer's address.
-    peer: Ipv4Addr,
+    fences: Option<(FenceLog, Ipv4Addr)>,
 }
 
 /// What comes back.
@@ -173,12 +180,18 @@ impl Runner {
     /// `None`: the daemon has ended meanwhile.
     async fn new(shared: Shared, heard_of: watch::Receiver<Told>) -> Option<Self> {
         let settings = shared.cloud.settings().clone();
-        let log = shared.log.clone();
-        let past = tokio::task::spawn_blocking(move || log.past()).await.ok()?;
         let mut rules = fence_rules(&settings);
-        let past = past.unwrap_or_else(|error| {
+        let past = match shared.fences.clone() {
+            None => Err(None),
+            Some((log, _)) => {
+                tokio::task::spawn_blocking(move || log.past().map_err(|error| Some((error, log)))).await.ok()?
+            }
+        };
+        let past = past.unwrap_or_else(|unknown| {
             // A limit that is not known is taken for reached.
-            tracing::error!(%error, path = %shared.log.path().display(), "what was fenced is not known: nothing will be");
+            if let Some((error, log)) = unknown {
+                tracing::error!(%error, path = %log.path().display(), "what was fenced is not known: nothing will be");
+            }
             (rules.unassociate, rules.stop) = (false, false);
             Default::default()
         });
@@ -224,7 +237,7 @@ impl Runner {
             }
             Do::Follow(follow::Do::Announce) => {
                 // Without room it is said by the next look.
-                if self.shared.inputs.try_send(Input::Unfollowed).is_ok() {
+                if (self.shared.announce)() {
                     seen(&self.shared.view).repeated += 1;
                 }
             }
@@ -240,26 +253,35 @@ impl Runner {
                 }
             }
             Do::Fence { order, cause, begun } => {
+                let Some(fencing) = self.fencing() else { return };
                 let mut view = seen(&self.shared.view);
                 view.fenced += 1;
                 view.fence = Some(format!("under way: the peer's end was {}", cause.name()));
                 drop(view);
                 let go = Go { told: self.heard_of.clone(), begun };
-                self.fencing().start(order, cause, go, tell.clone());
+                fencing.start(order, cause, go, tell.clone());
             }
             Do::Withheld(refusal) => {
                 let refusal = refusal.to_string();
                 tracing::warn!(refusal, peer = self.settings.peer_instance, "the peer is not fenced");
                 seen(&self.shared.view).fence = Some(format!("not done: {refusal}"));
             }
-            Do::Associate => self.fencing().give_back(Step::Associate, tell.clone()),
-            Do::BindOwn => self.fencing().give_back(Step::BindOwn, tell.clone()),
+            Do::Associate => self.give_back(Step::Associate, tell),
+            Do::BindOwn => self.give_back(Step::BindOwn, tell),
         }
     }
 
-    fn fencing(&self) -> Fencing {
-        let (peer, address) = (self.settings.peer_instance.clone(), self.shared.peer);
-        Fencing { cloud: self.shared.cloud.with_patience(PATIENCE), log: self.shared.log.clone(), peer, address }
+    fn give_back(&self, step: Step, tell: &mpsc::Sender<News>) {
+        if let Some(fencing) = self.fencing() {
+            fencing.give_back(step, tell.clone());
+        }
+    }
+
+    /// `None`: nobody is fenced, and the desk asks for it in vain.
+    fn fencing(&self) -> Option<Fencing> {
+        let (log, address) = self.shared.fences.clone()?;
+        let peer = self.settings.peer_instance.clone();
+        Some(Fencing { cloud: self.shared.cloud.with_patience(PATIENCE), log, peer, address })
     }
 
     fn alert(&self, master: &Master) {

@@ -23,12 +23,14 @@ use nix::sys::time::TimeSpec;
 use super::desk::Desk;
 use super::{Bell, Message, status};
 use crate::clock;
+use crate::core::cloud::Told;
+use crate::daemon::cloud::Beside;
 use crate::daemon::outside::Others;
 use crate::daemon::repeated::Repeated;
 use crate::net::garp::Garp;
 use crate::net::vrrp::{Batch, GROUP, Port};
 use crate::observe::router::About;
-use crate::vrrp::{Action, Actions, Heard, Input, InstanceId, Router, Said};
+use crate::vrrp::{Action, Actions, Heard, Input, InstanceId, Router, Said, State};
 
 /// Without a deadline: a sign of life all the same.
 const IDLE: Nanos = Nanos::from_secs(1);
@@ -75,8 +77,20 @@ pub(super) struct Place {
 pub(super) struct Up {
     serial: u64,
     pub is_up: bool,
+    /// Since when.
+    since: Nanos,
     /// Gratuitous ARPs that wait for them.
     deferred: u32,
+}
+
+/// The instance whose address is a HaVip.
+pub(super) struct Followed {
+    pub instance: InstanceId,
+    /// How many gratuitous ARPs while the HaVip has not followed.
+    pub repeat: u32,
+    pub beside: Beside,
+    /// Told last: the lock is taken for news only, as this thread must not wait for another's.
+    pub told: Told,
 }
 
 /// The thread's own.
@@ -89,6 +103,8 @@ pub(super) struct Engine {
     pub not_ours: Vec<Vec<String>>,
     pub about: About,
     pub others: Others,
+    /// `None` without `[cloud]`.
+    pub followed: Option<Followed>,
     desk: Arc<Desk>,
     messages: Receiver<Message>,
     bell: Arc<Bell>,
@@ -109,6 +125,7 @@ impl Engine {
         about: About,
         desk: Arc<Desk>,
         others: Others,
+        followed: Option<Followed>,
         messages: Receiver<Message>,
         bell: Arc<Bell>,
     ) -> Self {
@@ -125,6 +142,7 @@ impl Engine {
             speakers,
             about,
             others,
+            followed,
             desk,
             messages,
             bell,
@@ -159,6 +177,26 @@ impl Engine {
                 self.feed(clock::now(), Input::Wake);
             }
             self.announce();
+            self.tell_cloud();
+        }
+    }
+
+    /// How the instance of the HaVip is now. Nobody is fenced by what is told: of a peer it is only said that it serves,
+    /// and that only where there is one peer.
+    fn tell_cloud(&mut self) {
+        let Some(Followed { instance, beside, told, .. }) = &mut self.followed else { return };
+        let (index, state) = (usize::from(instance.0), self.router.state(*instance));
+        let up = self.up[index];
+        let another = state == State::Backup && self.router.master(*instance).is_some();
+        let now = Told {
+            serves: state == State::Master && up.is_up,
+            served_at: up.since,
+            peer_serves: another && self.speakers[index].peers.len() == 1,
+            ..Told::default()
+        };
+        if *told != now {
+            *told = now;
+            beside.tell(now);
         }
     }
 
@@ -183,13 +221,20 @@ impl Engine {
             Message::Addresses { instance, serial } => {
                 let up = &mut self.up[usize::from(instance.0)];
                 // Of a wish that has been overtaken otherwise.
-                if up.serial == serial && self.router.state(instance) == crate::vrrp::State::Master {
-                    up.is_up = true;
+                if up.serial == serial && self.router.state(instance) == State::Master {
+                    (up.is_up, up.since) = (true, clock::now());
                     let count = std::mem::take(&mut up.deferred);
                     self.garp(instance, count);
                 }
             }
             Message::NotOurs(instance, addresses) => self.not_ours(instance, addresses),
+            Message::Unfollowed => {
+                if let Some(&Followed { instance, repeat, .. }) = self.followed.as_ref()
+                    && self.up[usize::from(instance.0)].is_up
+                {
+                    self.garp(instance, repeat);
+                }
+            }
             // A client that left does not want it.
             Message::Status(answer) => drop(answer.send(status::status(self))),
             Message::Stop => {}
@@ -207,7 +252,7 @@ impl Engine {
                 addresses.join(", "),
                 addresses.join("`, `ip address del ")
             );
-        } else if self.router.state(instance) != crate::vrrp::State::Master {
+        } else if self.router.state(instance) != State::Master {
             tracing::info!(instance = name, "no address of it is here any more");
         }
         *known = addresses;
@@ -227,11 +272,11 @@ impl Engine {
             Action::Advert { instance, priority } => self.advertise(instance, priority),
             Action::AddAddresses(instance) => {
                 let serial = self.desk.want(instance, true);
-                self.up[usize::from(instance.0)] = Up { serial, is_up: false, deferred: 0 };
+                self.up[usize::from(instance.0)] = Up { serial, ..Up::default() };
             }
             Action::RemoveAddresses(instance) => {
                 let serial = self.desk.want(instance, false);
-                self.up[usize::from(instance.0)] = Up { serial, is_up: false, deferred: 0 };
+                self.up[usize::from(instance.0)] = Up { serial, ..Up::default() };
                 for (place, addresses) in &self.speakers[usize::from(instance.0)].announced {
                     self.places[*place].garp.forget(addresses);
                 }

@@ -7,6 +7,9 @@
 //!                    └────────────────────────────┘ ◄── done, or gone ──┘
 //! ```
 //!
+//! With `[cloud]` the engine also tells `daemon::cloud` whether the instance that has the HaVip's address serves, and
+//! announces again when that has not followed.
+//!
 //! The engine waits for nobody: what may take its time is a task of its own, and comes back as a message.
 
 mod build;
@@ -47,6 +50,8 @@ enum Message {
     Gone(InstanceId),
     /// Addresses of an instance that is not master, which others put there; none any more when empty.
     NotOurs(InstanceId, Vec<String>),
+    /// The HaVip did not follow: announce its instance again.
+    Unfollowed,
     /// How is it?
     Status(oneshot::Sender<Status>),
     /// End.

@@ -17,12 +17,14 @@ use tokio::time::{interval, timeout};
 
 use super::build::{self, Interfaces};
 use super::desk::{Clerk, Desk};
-use super::engine::{Engine, Place};
+use super::engine::{Engine, Followed, Place};
 use super::record::Record;
 use super::{Bell, Message, Teller};
 use crate::clock;
 use crate::config::router::settings::Settings;
+use crate::core::cloud::Told;
 use crate::daemon::build::{BuildError, lock};
+use crate::daemon::cloud::{Beside, Site};
 use crate::daemon::control::{self, Ask, Request};
 use crate::daemon::outside::{LAST_SCRIPTS, Outside, Wants};
 use crate::daemon::signals;
@@ -98,10 +100,11 @@ pub async fn run(settings: Settings) -> Result<(), BuildError> {
         memory: memory(&settings),
     };
     let others = outside.others();
+    let followed = followed(&settings, &outside, &teller);
     let (priority, thread_desk) = (settings.realtime.priority, Arc::clone(&desk));
     let make = move |realtime| {
         let router = Router::new(rules, clock::now());
-        Engine::new(router, places, speakers, About { realtime, ..about }, thread_desk, others, inbox, bell)
+        Engine::new(router, places, speakers, About { realtime, ..about }, thread_desk, others, followed, inbox, bell)
     };
     let bell = Arc::clone(&teller.bell);
     let ended = start(priority, make).map_err(|source| BuildError::Socket { what: "the engine's thread", source })?;
@@ -132,6 +135,23 @@ fn looks(settings: &Settings) -> Looks<Status> {
             nobody()
         })
     })
+}
+
+/// The instance that has the HaVip's address, and who looks whether that follows.
+fn followed(settings: &Settings, outside: &Outside, teller: &Teller) -> Option<Followed> {
+    let (index, instance, cloud) = settings.of_havip()?;
+    let teller = teller.clone();
+    let beside = Beside::start(Site {
+        settings: cloud.clone(),
+        announce: Arc::new(move || {
+            teller.tell(Message::Unfollowed);
+            true
+        }),
+        alarm: outside.alarm(index),
+        fences: None,
+    });
+    let (instance, repeat) = (InstanceId(index as u16), instance.announce.repeat.max(1));
+    Some(Followed { instance, repeat, beside, told: Told::default() })
 }
 
 /// What is watched, and who is told.

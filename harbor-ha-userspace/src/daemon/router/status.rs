@@ -28,5 +28,6 @@ pub(super) fn status(engine: &Engine) -> Status {
             .collect(),
         interfaces: engine.places.iter().map(interface).collect(),
         outside: (engine.others.counts)(),
+        cloud: engine.followed.as_ref().map(|followed| followed.beside.view()),
     }
 }

@@ -2,13 +2,12 @@
 
 use std::fmt;
 
-use super::super::cloud::CALLS;
-use super::super::status::Status;
+use super::super::cloud::{CALLS, Cloud};
 use super::families::Families;
 use super::seconds;
 
-pub(super) fn write(families: &mut Families<'_>, status: &Status) -> fmt::Result {
-    let Some(cloud) = &status.cloud else { return Ok(()) };
+pub(super) fn write(families: &mut Families<'_>, cloud: Option<&Cloud>, now_ns: u64) -> fmt::Result {
+    let Some(cloud) = cloud else { return Ok(()) };
     families.single(
         "havip_held",
         "Whether the HaVip is with this node, by the last look that was answered.",
@@ -28,7 +27,7 @@ pub(super) fn write(families: &mut Families<'_>, status: &Status) -> fmt::Result
     families.single(
         "havip_seen_age_seconds",
         "How long ago a look at the HaVip was last answered.",
-        (cloud.seen_ns != 0).then(|| seconds(status.now_ns.saturating_sub(cloud.seen_ns))),
+        (cloud.seen_ns != 0).then(|| seconds(now_ns.saturating_sub(cloud.seen_ns))),
     )?;
     families.single(
         "havip_follow_seconds",

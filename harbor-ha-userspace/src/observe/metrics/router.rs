@@ -6,7 +6,7 @@ use harbor_ha_ebpf::decide::filter::Reject;
 
 use super::super::router::Status;
 use super::families::Families;
-use super::{Measured, outside, seconds};
+use super::{Measured, cloud, outside, seconds};
 use crate::vrrp::State;
 use crate::vrrp::snapshot::InstanceView;
 
@@ -33,7 +33,8 @@ impl Measured for Status {
             })
         })?;
         interfaces(families, self)?;
-        outside::write(families, &self.outside)
+        outside::write(families, &self.outside)?;
+        cloud::write(families, self.cloud.as_ref(), self.now_ns)
     }
 }
 

@@ -31,7 +31,13 @@ pub(in crate::cli::havip) fn settings() -> Settings {
 }
 
 fn node() -> Node {
-    Node { address: [10, 0, 0, 1].into(), peer: [10, 0, 0, 2].into(), pulses: vec![5112, 5113], adverts: true }
+    Node {
+        address: Some([10, 0, 0, 1].into()),
+        peer: Some([10, 0, 0, 2].into()),
+        pulses: vec![5112, 5113],
+        adverts: true,
+        keys: Keys { address: "node.address", peer: "node.peer", vips: "node.vips" },
+    }
 }
 
 fn instance(id: &str, last: u8) -> Instance {

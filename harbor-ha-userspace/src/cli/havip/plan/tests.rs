@@ -104,12 +104,15 @@ fn each_state_on_the_way_leads_to_the_rest_and_the_last_to_nothing() {
 }
 
 #[test]
-fn a_third_member_is_left_alone_and_a_stopped_instance_can_be_bound() {
+fn a_third_member_is_left_alone_and_told_and_a_stopped_instance_can_be_bound() {
     let state = State {
         instances: vec![instance("i-a", "Running"), instance("i-b", "Stopped")],
         ..with(havip("InUse", &["i-a", "i-c"]))
     };
     assert_eq!(shown(&state, &Wanted { eip: None, ..wanted() }), ["bind instance i-b to havip-1"]);
+    assert_eq!(strangers(&state, &wanted()), ["i-c"], "and told");
+    assert_eq!(strangers(&with(havip("InUse", &["i-a", "i-b"])), &wanted()), Vec::<String>::new());
+    assert_eq!(strangers(&nothing(), &wanted()), Vec::<String>::new());
     let moving = State { instances: vec![instance("i-a", "Running"), instance("i-b", "Stopping")], ..state };
     assert_eq!(shown(&moving, &Wanted { eip: None, ..wanted() })[0], "wait: instance i-b is Stopping");
 }

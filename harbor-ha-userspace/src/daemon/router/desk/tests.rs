@@ -124,7 +124,7 @@ impl Run {
                         *others += 1;
                         not_ours[usize::from(instance.0)] = list;
                     }
-                    Message::Tracked(..) | Message::Status(_) | Message::Stop => unreachable!(),
+                    Message::Tracked(..) | Message::Unfollowed | Message::Status(_) | Message::Stop => unreachable!(),
                 }
             }
             if ended || done == OURS.len() || *gone > 0 || *others > before { Poll::Ready(()) } else { Poll::Pending }

@@ -6,6 +6,7 @@ use harbor_ha_ebpf::decide::filter::Reject;
 use harbor_ha_ebpf::units::{Centis, Vrid};
 
 use super::*;
+use crate::observe::cloud::Cloud;
 use crate::observe::outside::{Facts, Outside};
 use crate::observe::router::Status as RouterStatus;
 use crate::observe::router::{About, Addresses, Interface};
@@ -85,6 +86,14 @@ fn status() -> RouterStatus {
             mails_sent: 4,
             ..Outside::default()
         },
+        cloud: Some(Cloud {
+            master_is_us: Some(true),
+            agrees: Some(true),
+            seen_ns: NOW.0,
+            followed_ns: Some(1),
+            alerts: 2,
+            ..Cloud::default()
+        }),
     }
 }
 
@@ -105,6 +114,8 @@ fn each_instance_has_its_own_series_and_what_never_happened_is_zero() {
         ("harbor_ha_peer_advert_age_seconds{peer=\"10.0.0.2\",virtual_router=\"VI_1\"}", 5.0),
         ("harbor_ha_address_held{virtual_router=\"VI_1\"}", 1.0),
         ("harbor_ha_addresses_not_ours{virtual_router=\"VI_1\"}", 0.0),
+        ("harbor_ha_havip_held", 1.0),
+        ("harbor_ha_havip_alerts_total", 2.0),
         ("harbor_ha_tracker_well{tracker=\"load\",virtual_router=\"VI_1\"}", 0.0),
         ("harbor_ha_tracker_well{tracker=\"check\",virtual_router=\"VI_1\"}", 1.0),
         ("harbor_ha_tracker_adds{tracker=\"load\",virtual_router=\"VI_1\"}", -20.0),
