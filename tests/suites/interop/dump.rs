@@ -197,7 +197,7 @@ fn what_stands_twice_or_in_definitions_is_read_as_keepalived_reads_it() {
     let keepalived = Keepalived::on(lab.node(Side::A));
     fs::create_dir_all(lab.node(Side::A).home()).unwrap();
     fs::write(lab.node(Side::A).home().join("part"), "priority 66\n").unwrap();
-    keepalived.start_with(&text, &["-d"]).unwrap();
+    keepalived.start_with(&text, &["-d"], &[]).unwrap();
     let log = || String::from_utf8_lossy(&fs::read(keepalived.log()).unwrap_or_default()).into_owned();
     let waited = lab.wait("keepalived told its instances", LIMIT, || {
         let log = log();

@@ -29,9 +29,12 @@ const ROUNDS: usize = 24;
 
 enum Definition {
     Line(String),
-    /// Over several lines: where each stands, and its text.
-    Lines(Rc<[(Place, String)]>),
+    /// Over several lines.
+    Lines(Rc<Lines>),
 }
+
+/// Where each stands, and its text.
+type Lines = [(Place, String)];
 
 pub(super) struct Reader<'a> {
     around: &'a dyn Surroundings,
@@ -212,7 +215,7 @@ impl<'a> Reader<'a> {
 
     /// A definition over several lines at the end of a line, where alone keepalived puts it in: what stands before it, and
     /// its lines.
-    fn tail<'t>(&self, text: &'t str) -> Option<(&'t str, Rc<[(Place, String)]>)> {
+    fn tail<'t>(&self, text: &'t str) -> Option<(&'t str, Rc<Lines>)> {
         let (before, name) = text.trim_end().rsplit_once('$')?;
         let name = name.strip_prefix('{').map_or(Some(name), |inside| inside.strip_suffix('}'))?;
         match self.definitions.get(name)? {
@@ -221,7 +224,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn expand(&mut self, place: Place, before: &str, lines: &[(Place, String)], parents: &[PathBuf], depth: usize) {
+    fn expand(&mut self, place: Place, before: &str, lines: &Lines, parents: &[PathBuf], depth: usize) {
         self.expanding += 1;
         let mut rest = lines;
         if before.trim().is_empty() {
