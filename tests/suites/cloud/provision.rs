@@ -155,6 +155,7 @@ fn what_was_deleted_in_the_console_is_made_anew() {
 #[test]
 fn an_instance_of_neither_node_that_is_bound_is_told_and_left_alone() {
     let mut scenario = pair(no_cards());
+    scenario.transition_ms = Some(300);
     let third = "i-double-c";
     let mut instance = scenario.instance[A].clone();
     instance.address = "10.77.0.3".parse().unwrap();

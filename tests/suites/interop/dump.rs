@@ -177,7 +177,22 @@ fn ours(settings: &Settings) -> Vec<String> {
     said
 }
 
-fn loaded(lab: &Lab, text: &str) -> Result<(Settings, Vec<Verdict>), String> {
+/// What keepalived on a says that it read of `text`, once all is told that is waited for.
+pub(super) fn dumped(lab: &Lab, text: &str, is_told: impl Fn(&str) -> bool) -> String {
+    let keepalived = Keepalived::on(lab.node(Side::A));
+    keepalived.start_with(text, &["-d"], &[]).unwrap();
+    let mut log = String::new();
+    let waited = lab.wait("keepalived told what it read", LIMIT, || {
+        log = String::from_utf8_lossy(&fs::read(keepalived.log()).unwrap_or_default()).into_owned();
+        ensure!(is_told(&log), "{log}");
+        Ok(())
+    });
+    settled(lab, waited);
+    log
+}
+
+/// What ours would run on a by the same words, and what it says of them.
+pub(super) fn loaded(lab: &Lab, text: &str) -> Result<(Settings, Vec<Verdict>), String> {
     let file = lab.node(Side::A).home().join("dump.conf");
     fs::write(&file, text).unwrap();
     match host::load(&file).map_err(|problems| problems.to_string())? {
@@ -194,25 +209,17 @@ fn what_stands_twice_or_in_definitions_is_read_as_keepalived_reads_it() {
     let lab = Lab::network(&Options { daemon: false, ..Options::default() }).unwrap();
     let run = lab.run().to_owned();
     let text = TEXT.replace("OWN", &lab.state().address(Side::A).to_string());
-    let keepalived = Keepalived::on(lab.node(Side::A));
     fs::create_dir_all(lab.node(Side::A).home()).unwrap();
     fs::write(lab.node(Side::A).home().join("part"), "priority 66\n").unwrap();
-    keepalived.start_with(&text, &["-d"], &[]).unwrap();
-    let log = || String::from_utf8_lossy(&fs::read(keepalived.log()).unwrap_or_default()).into_owned();
-    let waited = lab.wait("keepalived told its instances", LIMIT, || {
-        let log = log();
-        ensure!(log.contains("------< VRRP Scripts >------"), "{log}");
-        Ok(())
-    });
-    settled(&lab, waited);
+    let log = dumped(&lab, &text, |log| log.contains("------< VRRP Scripts >------"));
     let (settings, verdicts) = loaded(&lab, &text).unwrap();
     let mut ours = ours(&settings);
     // The one thing that differs, and is told: it stands below, and is tracked.
-    assert!(log().contains("track script late not found, ignoring"), "{}", log());
+    assert!(log.contains("track script late not found, ignoring"), "{log}");
     let late = ours.iter().position(|it| it == "once: Tracked scripts : late weight 0").expect("it is tracked");
     ours.remove(late);
     assert!(verdicts.iter().any(|it| it.keyword == "late" && it.trap && it.why.contains("does not find it")));
-    assert_eq!(ours, theirs(&log()));
+    assert_eq!(ours, theirs(&log));
 
     // What keepalived leaves out so that it would be master beside another one is not run.
     let wrong = text.replacen("10.77.0.201", "b.example.com", 1);

@@ -1,15 +1,12 @@
 //! Commands and passwords, word for word as a real keepalived reads them: it says itself what it read (`-d`).
 
 use std::collections::BTreeMap;
-use std::fs;
 
-use anyhow::ensure;
-use harbor_ha::config::Configuration;
-use harbor_ha::config::keepalived::host;
-use harbor_ha_tests::lab::keepalived::Keepalived;
-use harbor_ha_tests::lab::{Lab, Options, Side, residue};
+use harbor_ha::config::router::Settings;
+use harbor_ha_tests::lab::{Lab, Options, residue};
 
-use super::{LIMIT, requirements_met, settled};
+use super::dump::{dumped, loaded};
+use super::requirements_met;
 
 /// What may follow `notify_master`, and the quoted ones `script`.
 const COMMANDS: [&str; 25] = [
@@ -110,11 +107,7 @@ fn theirs(log: &str) -> Words {
     words
 }
 
-fn ours(lab: &Lab, text: &str) -> Words {
-    let file = lab.node(Side::A).home().join("words.conf");
-    fs::write(&file, text).unwrap();
-    let (configuration, _) = host::load(&file).unwrap();
-    let Configuration::Router(settings) = configuration else { panic!("a pair") };
+fn ours(settings: &Settings) -> Words {
     let quoted = |words: &[String]| format!("'{}'", words.join("' '"));
     let scripts = settings.trackers.scripts.iter().map(|it| (it.name.clone(), quoted(&it.run.words)));
     let notify = settings.instances.iter().filter_map(|it| {
@@ -133,17 +126,10 @@ fn commands_and_passwords_are_read_as_keepalived_reads_them() {
     }
     let lab = Lab::network(&Options { daemon: false, ..Options::default() }).unwrap();
     let run = lab.run().to_owned();
-    let keepalived = Keepalived::on(lab.node(Side::A));
-    keepalived.start_with(&config(), &["-d"], &[]).unwrap();
-    let log = || String::from_utf8_lossy(&fs::read(keepalived.log()).unwrap_or_default()).into_owned();
     let last = format!("VRRP Script = S{}", COMMANDS.len() - 1);
-    let waited = lab.wait("keepalived told its last script", LIMIT, || {
-        let log = log();
-        ensure!(log.rsplit_once(&last).is_some_and(|(_, rest)| rest.contains("Command = ")), "{log}");
-        Ok(())
-    });
-    settled(&lab, waited);
-    let (theirs, ours) = (theirs(&log()), ours(&lab, &config()));
+    let is_told = |log: &str| log.rsplit_once(&last).is_some_and(|(_, rest)| rest.contains("Command = "));
+    let theirs = theirs(&dumped(&lab, &config(), is_told));
+    let ours = ours(&loaded(&lab, &config()).unwrap().0);
     // Nothing was read of the one that lacks a quote, by anybody.
     assert_eq!(theirs.len(), 2 * (COMMANDS.len() - 1) + PASSWORDS.len(), "{theirs:#?}");
     for (name, words) in &theirs {

@@ -36,6 +36,7 @@ fn import(lab: &Lab, side: Side, priority: u8) {
         own = node.address(),
         peer = node.peer_address(),
     );
+    fs::create_dir_all(node.home().join("run")).unwrap();
     fs::write(&old, text).unwrap();
     let new = node.config().display().to_string();
     let imported = ours(lab, side, &["import", &old, "--output", &new, "--force"]);
