@@ -68,6 +68,8 @@ impl Core {
             PeerRole::Primary if verdict.kind == VerdictKind::Hung => {
                 self.end_of_peer = Some(EndOfPeer { why: "hung", at: verdict.at, last_heard: Nanos(0) });
             }
+            // Of its kernel, or that it sends no adverts: its daemon hangs all the same.
+            PeerRole::Primary if self.peer.pulse.hung => {}
             PeerRole::Primary => {
                 self.handover_reached(Step::PeerServes, verdict.at);
                 self.end_of_peer = None;

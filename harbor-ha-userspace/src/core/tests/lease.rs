@@ -233,10 +233,13 @@ fn the_silence_of_adverts_wakes_no_hung_primary() {
     node.promise = node.now.after(D);
     node.verdict(VerdictKind::Hung, Source::Pulse, 90, LEASED, 2);
     // Its daemon sends none while it hangs.
+    node.verdict(VerdictKind::Missed, Source::Advert, 90, 0, 0);
     node.verdict(VerdictKind::Dead, Source::Advert, 90, 0, 0);
     assert_eq!(order(&node).echo, 0);
     node.pass(D);
     assert!(node.did(&Action::Promote));
+    // By this it is decided whether it is fenced.
+    assert_eq!(node.core.snapshot().takeover.expect("one").why, "hung");
     assert!(!node.core.tells_cloud().peer_heard, "its kernel alone answers");
 }
 
