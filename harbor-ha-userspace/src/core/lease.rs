@@ -232,7 +232,7 @@ impl Core {
 
     /// Asks for the key, or renews it, in time.
     fn keep_key(&mut self, now: Nanos, out: &mut Actions) {
-        if self.witness.asking || now < self.witness.ask_at {
+        if self.witness.is_asked() || now < self.witness.ask_at {
             return;
         }
         self.witness.asking = true;
@@ -244,6 +244,7 @@ impl Core {
             self.witness.held_until = Nanos(0);
             // The next loss of the peer is asked about at once.
             self.witness.ask_at = now;
+            self.witness.releasing = true;
             out.push(Action::Witness(WitnessCall::Release { term: self.witness.term }));
         }
     }

@@ -67,7 +67,7 @@ impl Core {
         let (waits, asked) = (approach.waits, approach.asked);
         let living = role == PeerRole::Standby && !hung;
         let key = rules.isolated == Isolated::Witness && waits && !living && !self.forced;
-        if key && !asked && !self.witness.asking && now >= self.witness.ask_at {
+        if key && !asked && !self.witness.is_asked() && now >= self.witness.ask_at {
             self.witness.asking = true;
             self.approach = Some(Approach { waits, asked: true });
             let (term, follows) = (self.terms.reserved, self.known_term());
@@ -103,7 +103,8 @@ impl Core {
                     self.witness.revoke_at = now.after(super::RETRY);
                 }
             },
-            WitnessCall::Release { .. } | WitnessCall::Restore { .. } => {}
+            WitnessCall::Release { .. } => self.witness.releasing = false,
+            WitnessCall::Restore { .. } => {}
         }
     }
 

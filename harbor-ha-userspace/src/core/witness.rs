@@ -70,6 +70,9 @@ pub enum Answer {
 pub(super) struct Witness {
     /// A question for the key is under way.
     pub asking: bool,
+    /// It was given back, and whether the witness has heard of that is not known: a key that is asked for meanwhile would
+    /// be of the same term, and given back by the same words.
+    pub releasing: bool,
     /// The next one, at the earliest.
     pub ask_at: Nanos,
     /// The key is ours until then.
@@ -84,4 +87,11 @@ pub(super) struct Witness {
     pub outrun: u64,
     /// What it last complained about.
     pub trouble: Option<String>,
+}
+
+impl Witness {
+    /// Something about the key is under way.
+    pub const fn is_asked(&self) -> bool {
+        self.asking || self.releasing
+    }
 }
